@@ -1,0 +1,140 @@
+/*
+ * step.h - events in, effects out: THE contract between the pure core and whoever drives it.
+ *
+ * The driver (or the simulator) calls txn_step() with one event; the machine changes its own
+ * state and fills a struct effects. The contract on that struct is the write-ahead rule of the
+ * whole system:
+ *
+ *	1. Make the record durable, if there is one and it is forced.
+ *	2. Only then carry out act[], in any order.
+ *	3. A record that is not forced (lazy) is written later; nobody waits for it. Records of
+ *	   one transaction become durable in the order of the steps that made them, and actions
+ *	   of a step wait for every forced record of the steps before it.
+ *
+ * For every ACT_CALL the driver delivers exactly one reply event (EV_YES .. EV_CONTRACT) with the
+ * same branch, op and attempt, also when nothing was reached (EV_UNKNOWN). Duplicates and strays
+ * are harmless: an event whose op or attempt is not the one under way is ignored.
+ *
+ * Numbers of enum txn_mode, txn_state, txn_outcome, branch_state are stored in the database and
+ * never change.
+ */
+#ifndef CORE_STEP_H
+#define CORE_STEP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define TXN_BRANCH_MAX 64
+#define ACTION_MAX     (3 * TXN_BRANCH_MAX + 2)
+
+enum txn_mode {
+	MODE_TWO_PHASE = 1,
+};
+
+enum txn_state {
+	TXN_ACTIVE = 1,
+	TXN_PREPARING = 2,
+	TXN_COMMITTING = 3,
+	TXN_ABORTING = 4,
+	TXN_COMMITTED = 5,
+	TXN_ABORTED = 6,
+	TXN_MIXED = 7,     /* ended; participants disagree and it cannot be undone automatically */
+	TXN_ONE_PHASE = 8, /* a single branch was asked to commit without a prepare */
+	TXN_ARBITRATING = 9, /* ... and did not say yes: rollback was sent, its barrier decides */
+	TXN_STATE_MAX,
+};
+
+enum txn_outcome {
+	OUTCOME_PENDING = 0,
+	OUTCOME_COMMITTED = 1,
+	OUTCOME_ABORTED = 2,
+	OUTCOME_MIXED = 3,
+	OUTCOME_MAX,
+};
+
+enum branch_state {
+	BRANCH_PENDING = 0, /* no vote yet */
+	BRANCH_PREPARED = 1,
+	BRANCH_READ_ONLY = 2, /* voted yes with nothing to undo; gets no second phase */
+	BRANCH_REFUSED = 3,   /* voted no, or broke the contract while voting */
+	BRANCH_COMMITTED = 4,
+	BRANCH_ABORTED = 5,
+	BRANCH_HEURISTIC_COMMITTED = 6, /* decided alone, against the decision */
+	BRANCH_HEURISTIC_ABORTED = 7,
+	BRANCH_STATE_MAX,
+};
+
+enum txn_op {
+	OP_NONE = 0,
+	OP_PREPARE,
+	OP_COMMIT,
+	OP_ROLLBACK,
+	OP_MAX,
+};
+
+enum event_type {
+	EV_SUBMIT = 0,      /* all branches are known: start */
+	EV_YES,             /* vote operation: 2xx */
+	EV_READ_ONLY,       /* vote operation: 2xx with "vote": "read_only" */
+	EV_NO,              /* vote operation: 409 */
+	EV_DONE,            /* decided operation: 2xx */
+	EV_FOUND_COMMITTED, /* 409 with "outcome": "committed" */
+	EV_FOUND_ABORTED,   /* 409 with "outcome": "aborted" */
+	EV_WORKING,         /* 202, 425: ask again at a fixed interval, not a failure */
+	EV_UNKNOWN,         /* 429, 5xx, timeout, refused, reset: retry */
+	EV_CONTRACT,        /* any other answer: the participant breaks the contract */
+	EV_TIMER,           /* now_us >= txn_due_us() */
+	EV_RESUME,          /* reloaded from the journal */
+	EV_TYPE_MAX,
+};
+
+struct event {
+	enum event_type type;
+	int64_t now_us; /* monotonic, never smaller than that of the event before */
+	/* The rest only for EV_YES .. EV_CONTRACT. */
+	unsigned branch;
+	enum txn_op op;
+	uint32_t attempt;
+	int64_t retry_after_us; /* what the participant asked for; 0 for nothing */
+};
+
+enum action_type {
+	ACT_CALL = 0,    /* call the participant */
+	ACT_ALERT,       /* a person should look at this branch */
+	ACT_ALERT_CLOSE, /* the call got through after all */
+	ACT_DECIDED,     /* the outcome is known: GET decision may say so from now on */
+	ACT_ENDED,       /* nothing is left to do: answer waiters, forget it once it is durable */
+};
+
+enum alert_kind {
+	ALERT_EXHAUSTED = 0, /* retry.alert_after attempts failed; retrying goes on at the cap */
+	ALERT_CONTRACT,      /* an answer outside the contract to a decided operation */
+	ALERT_HEURISTIC,     /* the participant decided alone, against the decision */
+};
+
+struct action {
+	enum action_type type;
+	unsigned branch; /* ACT_CALL, ACT_ALERT, ACT_ALERT_CLOSE */
+	enum txn_op op;  /* ACT_CALL */
+	bool one_phase;  /* ACT_CALL with OP_COMMIT: there was no prepare */
+	uint32_t attempt;
+	int64_t timeout_us; /* ACT_CALL: give up and report EV_UNKNOWN after this long */
+	enum alert_kind alert;
+};
+
+/* What to store: the whole of state, outcome and branch[].state as they are after the step. */
+struct record {
+	bool present;
+	bool forced;
+};
+
+struct effects {
+	struct record record;
+	struct action act[ACTION_MAX];
+	size_t n_act;
+};
+
+#endif /* CORE_STEP_H */

@@ -1,0 +1,88 @@
+/*
+ * txn.h - the pure half of a global transaction.
+ *
+ * Nothing under core/ reads a clock, a socket, a random number or an environment variable; a
+ * test holds the objects' undefined symbols against a short list.
+ *
+ * Calling sequence, new:      txn_init, set branch[i].timeout_us, txn_step(EV_SUBMIT), ...
+ * Calling sequence, recovery: txn_init, set branch[i].timeout_us, txn_restore,
+ *                             txn_step(EV_RESUME), ...
+ * After each step the driver asks txn_due_us() and delivers EV_TIMER then.
+ *
+ * Ownership: struct txn is the caller's storage; its branches come from the caller's arena and
+ * die with it. Effects are values: they borrow nothing. Not re-entrant per transaction.
+ */
+#ifndef CORE_TXN_H
+#define CORE_TXN_H
+
+#include "base/arena.h"
+#include "core/step.h"
+
+struct retry_policy {
+	int64_t initial_us;
+	uint32_t factor;
+	int64_t cap_us;
+	uint32_t alert_after;
+};
+
+struct branch {
+	enum branch_state state;
+	enum txn_op op;     /* what this branch has to do in this phase; OP_NONE: nothing (more) */
+	bool in_call;       /* one call at most is under way per phase */
+	bool alerted;       /* an alert is open for it */
+	uint32_t attempt;   /* calls made of `op` so far */
+	uint32_t failures;  /* of those, how many failed in a row: paces the backoff */
+	int64_t due_us;     /* when to call next; INT64_MAX while in_call or nothing to do */
+	int64_t timeout_us; /* for one call */
+};
+
+struct txn {
+	enum txn_mode mode;
+	enum txn_state state;
+	enum txn_outcome outcome;
+	uint64_t seed; /* hash of the gid: jitter */
+	unsigned n_branch;
+	struct branch *branch;
+	int64_t deadline_us; /* votes count until here */
+	struct retry_policy retry;
+};
+
+struct txn_config {
+	enum txn_mode mode;
+	uint64_t seed;
+	unsigned n_branch;
+	int64_t deadline_us;
+	struct retry_policy retry;
+};
+
+/* State ACTIVE, every branch pending. ERR_NOMEM, or ERR_INVALID for 0 or too many branches. */
+int txn_init(struct txn *t, struct arena *arena, const struct txn_config *config) MUSTCHECK;
+
+/* Put back what a record said. ERR_INVALID, nothing changed, when it contradicts itself. */
+int txn_restore(struct txn *t, enum txn_state state, enum txn_outcome outcome,
+                const uint8_t *branch_state) MUSTCHECK;
+
+/* Advance by one event. `fx` is reset first. Returns 0, ERR_STATE when the event is not allowed
+ * in this state, or ERR_INVALID for a branch that does not exist (nothing changed, `fx` empty). */
+int txn_step(struct txn *t, const struct event *ev, struct effects *fx) MUSTCHECK;
+
+/* When the next EV_TIMER is due; INT64_MAX for never. */
+int64_t txn_due_us(const struct txn *t);
+
+/* No edge leads out of this state. */
+bool txn_ended(enum txn_state state);
+
+/* Every invariant that must hold between steps; aborts on violation, in release builds too. */
+void txn_check(const struct txn *t);
+
+/* Names as they appear in the API and in SQL; never NULL. */
+const char *txn_mode_str(enum txn_mode mode);
+const char *txn_state_str(enum txn_state state);
+const char *txn_outcome_str(enum txn_outcome outcome);
+const char *branch_state_str(enum branch_state state);
+const char *txn_op_str(enum txn_op op);
+const char *alert_kind_str(enum alert_kind kind);
+/* The mode with that name, or 0. */
+enum txn_mode txn_mode_parse(const char *name);
+
+#endif /* CORE_TXN_H */

@@ -1,0 +1,77 @@
+/*
+ * http_client.h - HTTP out; the only user of libcurl.
+ *
+ * Calls go through a queue per peer (scheme, host and port of the URL), so that a slow peer
+ * never delays another. Of a peer's `concurrency` places, a quarter (at least one) is kept for
+ * urgent calls: second phases overtake first phases, because a first phase may be waiting for
+ * a lock that only a second phase frees.
+ *
+ * Redirects are not followed, proxies from the environment are not used, only http and https.
+ * A reply's body is read up to HTTP_REPLY_MAX bytes; beyond that the rest is dropped, the
+ * connection closed, and the status counts.
+ */
+#ifndef IO_HTTP_CLIENT_H
+#define IO_HTTP_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "io/loop.h"
+
+#define HTTP_REPLY_MAX (64 * 1024)
+
+struct http_client;
+struct http_call;
+
+struct http_client_config {
+	unsigned concurrency; /* calls under way per peer */
+	unsigned queue_max;   /* calls waiting per peer; more get ERR_LIMIT at once, by callback */
+	unsigned peer_max;    /* peers known at a time; idle ones are forgotten first */
+};
+
+struct http_result {
+	int err; /* 0: a whole answer. ERR_TIMEOUT, ERR_REFUSED, ERR_RESOLVE, ERR_RESET, ERR_LIMIT, ERR_IO */
+	int status;       /* HTTP status, when err is 0 */
+	const char *body; /* borrowed for the callback; NUL-terminated */
+	size_t len;
+	bool truncated;         /* the body was longer than HTTP_REPLY_MAX */
+	int64_t retry_after_us; /* from Retry-After in seconds or as a date; 0 for none */
+	int64_t started_us;     /* wall clock; when it left the queue (0: it never did) */
+	int64_t ended_us;       /* wall clock */
+};
+
+/* Called exactly once per call, never from inside http_client_call; the call is gone after. */
+typedef void http_result_fn(void *ctx, const struct http_result *result);
+
+struct http_call_spec {
+	const char *url;
+	const char *const *header; /* "Name: value", n_header of them; copied */
+	size_t n_header;
+	const char *body; /* borrowed until the callback or the cancel */
+	size_t len;
+	int64_t timeout_us; /* from now on, waiting in the queue included */
+	bool urgent;
+	http_result_fn *fn;
+	void *ctx;
+};
+
+int http_client_new(struct loop *l, const struct http_client_config *config,
+                    struct http_client **out) MUSTCHECK;
+/* Calls still under way are cancelled. */
+void http_client_free(struct http_client *c);
+/* POST. NULL only when out of memory. */
+struct http_call *http_client_call(struct http_client *c,
+                                   const struct http_call_spec *spec) MUSTCHECK;
+/* No callback any more. */
+void http_call_cancel(struct http_call *call);
+
+struct http_client_stats {
+	size_t n_peer;
+	size_t n_active;
+	size_t n_queued;
+};
+void http_client_stats(const struct http_client *c, struct http_client_stats *out);
+
+#endif /* IO_HTTP_CLIENT_H */
