@@ -1,0 +1,265 @@
+# assent: one Makefile, nothing recursive about the build. `make help` lists the targets.
+#
+#   make CC=clang             the other compiler
+#   make WERROR=1             warnings are errors (CI and lint)
+#   make V=1                  show the commands
+#   make BUILD=/tmp/x         everything that is made goes there
+#   make SANITIZE=address,undefined BUILD=/tmp/asan
+#
+# Sources are found by wildcard: a new file needs no edit here.
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+.SUFFIXES:
+
+BUILD    ?= build
+WERROR   ?=
+SANITIZE ?=
+prefix   ?= /usr/local
+DESTDIR  ?=
+VERSION  := 0.1.0
+
+OPT      ?= -O2 -g
+IS_CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null | head -n 1))
+PKGS     := libmicrohttpd jansson libpq libuv libcurl libcrypto
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+JOBS      = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wold-style-definition -Wpointer-arith -Wwrite-strings -Wvla -Wformat=2 -Wundef \
+	-Wswitch-enum -Wimplicit-fallthrough -Wcast-align -Wcast-qual -Wconversion \
+	-Wdouble-promotion -Wnull-dereference
+GCCWARN := -Wlogical-op -Wduplicated-cond -Wduplicated-branches -Wjump-misses-init \
+	-Wstringop-overflow=4 -Wformat-truncation=2 -Wformat-overflow=2
+
+# The sanitizers replace what _FORTIFY_SOURCE checks, and make GCC's flow warnings guess wrong.
+ifeq ($(SANITIZE),)
+HARDEN    := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+FLOWWARN  := $(if $(IS_CLANG),,$(GCCWARN))
+SANFLAGS  :=
+else
+HARDEN    :=
+FLOWWARN  := -Wno-null-dereference
+SANFLAGS  := -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
+endif
+
+ALL_CPPFLAGS = -I. -Icoordinator -D_GNU_SOURCE $(HARDEN) -DASSENT_VERSION='"$(VERSION)"' \
+	$(PKG_CFLAGS) $(CPPFLAGS)
+ALL_CFLAGS   = -std=c11 $(OPT) $(WARN) $(FLOWWARN) $(if $(WERROR),-Werror) \
+	-fstack-protector-strong $(SANFLAGS) $(CFLAGS)
+ALL_LDFLAGS  = -Wl,-z,relro,-z,now -Wl,--as-needed $(SANFLAGS) $(LDFLAGS)
+COMPILE      = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS)
+LINK         = $(CC) $(ALL_LDFLAGS)
+
+# ---- what there is -------------------------------------------------------------------------
+
+objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+
+PARTS     := base core io node api
+base_src  := $(wildcard coordinator/base/*.c)
+core_src  := $(wildcard coordinator/core/*.c)
+io_src    := $(wildcard coordinator/io/*.c)
+node_src  := $(filter-out coordinator/node/main.c,$(wildcard coordinator/node/*.c))
+api_src   := $(wildcard api/*.c)
+main_src  := $(wildcard coordinator/node/main.c)
+
+sdk_src     := $(wildcard participants/sdk/*.c)
+sample_src  := $(wildcard participants/samples/*.c)
+unit_src    := $(wildcard test/unit/test_*.c)
+helper_src  := $(filter-out $(unit_src),$(wildcard test/unit/*.c))
+golden_src  := $(wildcard test/golden/*.c)
+sim_src     := $(wildcard test/sim/*.c)
+bench_src   := $(wildcard test/bench/*.c)
+
+coordinator_sql := $(sort $(wildcard sql/coordinator/[0-9]*.sql))
+participant_sql := $(sort $(wildcard sql/participant/[0-9]*.sql))
+coordinator_gen := $(if $(coordinator_sql),$(BUILD)/obj/gen/coordinator_sql.o)
+participant_gen := $(if $(participant_sql),$(BUILD)/obj/gen/participant_sql.o)
+
+# One archive per room: a program takes what it uses, and a unit test of a lower room can be
+# linked while a higher one does not compile (UNIT_PARTS="base core").
+UNIT_PARTS ?= $(PARTS)
+part_libs   = $(foreach p,$(1),$(if $($(p)_src),$(BUILD)/lib/part_$(p).a))
+
+assentd   := $(if $(main_src),$(BUILD)/bin/assentd)
+sdk_libs  := $(if $(sdk_src),$(BUILD)/lib/libassent.a $(BUILD)/lib/libassent.so.0)
+sdk_a     := $(firstword $(sdk_libs))
+sdk_map   := $(wildcard participants/sdk/libassent.map)
+samples   := $(patsubst participants/samples/%.c,$(BUILD)/bin/%,$(sample_src))
+units     := $(patsubst test/unit/%.c,$(BUILD)/test/%,$(unit_src))
+golden    := $(if $(golden_src),$(BUILD)/test/golden)
+sim       := $(if $(sim_src),$(BUILD)/test/sim)
+benches   := $(patsubst test/bench/%.c,$(BUILD)/test/%,$(bench_src))
+
+all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src) $(sdk_src) \
+	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src)
+
+.PHONY: all tests deps run test lint asan sim golden-rewrite bench install clean help toolchain FORCE
+
+all: $(assentd) $(sdk_libs) $(samples)
+
+tests: all $(units) $(golden) $(sim) $(benches)
+
+# ---- rules ---------------------------------------------------------------------------------
+
+# Objects depend on the flags and archives on their list of members, so that CC=clang or a
+# deleted source in an old build directory is noticed.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(COMPILE) $(LINK))' | cmp -s - $@ || \
+		printf '%s\n' '$(subst ','\'',$(COMPILE) $(LINK))' >$@
+
+$(BUILD)/sources: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(all_src)' | cmp -s - $@ || printf '%s\n' '$(all_src)' >$@
+
+FORCE:
+
+# One short line per step; V=1 shows the commands.
+V ?=
+show = $(if $(V),,@printf '  %-4s %s\n' $(1) '$(patsubst $(BUILD)/%,%,$@)' &&)
+
+ifeq ($(PKG_LIBS),)
+toolchain:
+	@echo 'make: development packages are missing; run "make deps" first' >&2; exit 1
+else
+toolchain:
+endif
+
+# SDK code is also linked into a shared library; everything else is position-independent only
+# as far as an executable needs it.
+$(BUILD)/obj/participants/sdk/%.o: MODEL = -fPIC -fvisibility=hidden
+$(BUILD)/obj/gen/participant_sql.o: MODEL = -fPIC -fvisibility=hidden
+$(BUILD)/obj/gen/%.o: CFLAGS += -Wno-overlength-strings
+$(BUILD)/obj/%.o: MODEL = -fPIE
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags | toolchain
+	@mkdir -p $(@D)
+	$(call show,CC) $(COMPILE) $(MODEL) -MMD -MP -c -o $@ $<
+
+$(BUILD)/obj/gen/%.o: $(BUILD)/gen/%.c $(BUILD)/flags | toolchain
+	@mkdir -p $(@D)
+	$(call show,CC) $(COMPILE) $(MODEL) -MMD -MP -c -o $@ $<
+
+$(BUILD)/gen/coordinator_sql.c: sql/embed.awk $(coordinator_sql) $(BUILD)/sources
+	@mkdir -p $(@D)
+	$(call show,SQL) LC_ALL=C awk -v name=coordinator_sql -f sql/embed.awk $(coordinator_sql) >$@
+
+$(BUILD)/gen/participant_sql.c: sql/embed.awk $(participant_sql) $(BUILD)/sources
+	@mkdir -p $(@D)
+	$(call show,SQL) LC_ALL=C awk -v name=participant_sql -f sql/embed.awk $(participant_sql) >$@
+
+define archive
+@mkdir -p $(@D) && rm -f $@
+$(call show,AR) $(AR) rcsD $@ $(filter %.o,$^)
+endef
+
+define part_rule
+$$(BUILD)/lib/part_$(1).a: $$(call objects,$$($(1)_src)) $(2) $$(BUILD)/sources
+	$$(archive)
+endef
+$(foreach p,$(filter-out node,$(PARTS)),$(eval $(call part_rule,$(p))))
+$(eval $(call part_rule,node,$(coordinator_gen)))
+
+$(BUILD)/lib/libassent.a: $(call objects,$(sdk_src)) $(participant_gen) $(BUILD)/sources
+	$(archive)
+
+$(BUILD)/lib/libassent.so.0: $(call objects,$(sdk_src)) $(participant_gen) $(sdk_map) $(BUILD)/sources
+	@mkdir -p $(@D)
+	$(call show,LD) $(LINK) -shared -Wl,-soname,libassent.so.0 $(if $(sdk_map),-Wl,--version-script=$(sdk_map)) \
+		-o $@ $(filter %.o,$^) $(PKG_LIBS)
+	@ln -sf libassent.so.0 $(BUILD)/lib/libassent.so
+
+define program
+@mkdir -p $(@D)
+$(call show,LD) $(LINK) -pie -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
+	$(EXTRA_LIBS) $(PKG_LIBS)
+endef
+
+$(BUILD)/bin/assentd: $(call objects,$(main_src)) $(call part_libs,$(PARTS))
+	$(program)
+
+$(samples): $(BUILD)/bin/%: $(BUILD)/obj/participants/samples/%.o $(sdk_a)
+	$(program)
+
+$(units): EXTRA_LIBS = -lcmocka
+$(units): $(BUILD)/test/%: $(BUILD)/obj/test/unit/%.o $(call objects,$(helper_src)) \
+		$(call part_libs,$(UNIT_PARTS)) $(sdk_a)
+	$(program)
+
+$(BUILD)/test/golden: $(call objects,$(golden_src)) $(call part_libs,base core)
+	$(program)
+
+$(BUILD)/test/sim: $(call objects,$(sim_src)) $(call part_libs,base core)
+	$(program)
+
+$(benches): $(BUILD)/test/%: $(BUILD)/obj/test/bench/%.o $(call part_libs,$(PARTS)) $(sdk_a)
+	$(program)
+
+-include $(patsubst %.o,%.d,$(call objects,$(all_src)) $(coordinator_gen) $(participant_gen))
+
+# ---- what people call ----------------------------------------------------------------------
+# These start make again after the packages are there, because the flags come from pkg-config.
+
+deps:
+	@test/deps.sh
+
+run: deps
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(BUILD) all
+	@exec env BUILD='$(BUILD)' /usr/bin/python3 test/demo/demo.py
+
+test: deps
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(BUILD) tests
+	@exec env BUILD='$(BUILD)' test/run
+
+lint: deps
+	@exec env BUILD='$(BUILD)' test/lint.sh
+
+asan: deps
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(BUILD)/asan SANITIZE=address,undefined tests
+	@exec env BUILD='$(BUILD)/asan' test/run --sanitized
+
+SEED ?= 1
+N    ?= 100000
+sim: $(BUILD)/test/sim
+	$< $(SEED) $(N)
+
+golden-rewrite: $(BUILD)/test/golden
+	$< --rewrite
+
+bench: all $(benches)
+	$(BUILD)/test/bench
+
+doc_dir := $(DESTDIR)$(prefix)/share/doc/assent
+install: all
+	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/lib/pkgconfig \
+		$(DESTDIR)$(prefix)/include $(DESTDIR)$(prefix)/share/assent/sql $(doc_dir)
+	install -m 755 $(assentd) $(samples) $(DESTDIR)$(prefix)/bin/
+	install -m 644 $(sdk_libs) $(DESTDIR)$(prefix)/lib/
+	ln -sf libassent.so.0 $(DESTDIR)$(prefix)/lib/libassent.so
+	install -m 644 participants/sdk/assent.h $(DESTDIR)$(prefix)/include/
+	sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' participants/sdk/assent.pc.in \
+		>$(DESTDIR)$(prefix)/lib/pkgconfig/assent.pc
+	cp -R sql/coordinator sql/participant $(DESTDIR)$(prefix)/share/assent/sql/
+	install -m 644 README.md LICENSE api/openapi.yaml $(doc_dir)/
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@echo 'make                 build $(BUILD)/bin and $(BUILD)/lib'
+	@echo 'make deps            install the Debian packages that are missing'
+	@echo 'make run             build, start everything and show it at work (ONCE=1: then stop)'
+	@echo 'make test            every test; ends with "N passed, N failed"'
+	@echo 'make lint            formatter, clang-tidy, gcc and clang with -Werror'
+	@echo 'make asan            the tests under the address and undefined-behaviour sanitizers'
+	@echo 'make sim SEED= N=    the simulator alone'
+	@echo 'make golden-rewrite  accept what the golden tests print now'
+	@echo 'make bench           measure'
+	@echo 'make install         DESTDIR= prefix=/usr/local'
+	@echo 'make clean'
