@@ -40,9 +40,14 @@ enum pg_type {
 	PG_INT4_ARRAY = 1007,
 	PG_TEXT_ARRAY = 1009,
 	PG_INT8_ARRAY = 1016,
+	PG_TIMESTAMPTZ = 1184, /* int8: microseconds since PG_EPOCH_US */
+	PG_TIMESTAMPTZ_ARRAY = 1185,
 };
 
 #define PG_PARAM_MAX 24
+
+/* 2000-01-01 in microseconds since 1970, where PostgreSQL's timestamps start. */
+#define PG_EPOCH_US INT64_C(946684800000000)
 
 struct pg_statement {
 	const char *name; /* prepared under this name */
