@@ -99,7 +99,7 @@ benches   := $(patsubst test/bench/%.c,$(BUILD)/test/%,$(bench_src))
 all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src) $(sdk_src) \
 	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src)
 
-.PHONY: all tests deps run test lint asan sim golden-rewrite bench install clean help toolchain FORCE
+.PHONY: all tests deps run test lint asan sim golden-rewrite bench install clean help tidy toolchain FORCE
 
 all: $(assentd) $(sdk_libs) $(samples)
 
@@ -202,6 +202,15 @@ $(benches): $(BUILD)/test/%: $(BUILD)/obj/test/bench/%.o $(call part_libs,$(PART
 	$(program)
 
 -include $(patsubst %.o,%.d,$(call objects,$(all_src)) $(coordinator_gen) $(participant_gen))
+
+# clang-tidy, a stamp per file: an object is older than its sources and headers allow, so is its
+# stamp. Called by test/lint.sh with CC=clang.
+tidy: $(patsubst %.c,$(BUILD)/tidy/%,$(all_src))
+
+$(BUILD)/tidy/%: $(BUILD)/obj/%.o .clang-tidy
+	@mkdir -p $(@D)
+	@clang-tidy --quiet $*.c -- -std=c11 $(ALL_CPPFLAGS) 2>$@.err || { cat $@.err >&2; exit 1; }
+	@touch $@
 
 # ---- what people call ----------------------------------------------------------------------
 # These start make again after the packages are there, because the flags come from pkg-config.

@@ -58,7 +58,7 @@ fi
 conf=/etc/postgresql-common/createcluster.conf
 dropins=/etc/postgresql-common/createcluster.d
 dropin=$dropins/assent-deps.conf
-made=
+made= made_dir=
 case " $missing " in
 *' postgresql '*)
 	if [ -f $conf ] && ! grep -q "^include_dir.*createcluster\.d" $conf; then
@@ -72,6 +72,7 @@ esac
 
 cleanup() {
 	[ -z "$made" ] || $as_root rm -f $dropin
+	[ -z "$made_dir" ] || $as_root rmdir --ignore-fail-on-non-empty $dropins
 }
 trap cleanup EXIT
 trap 'exit 129' HUP
@@ -79,6 +80,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 if [ -n "$made" ]; then
+	[ -d $dropins ] || made_dir=1
 	$as_root mkdir -p $dropins
 	echo 'create_main_cluster = false' | $as_root tee $dropin >/dev/null
 fi
