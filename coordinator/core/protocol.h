@@ -16,11 +16,17 @@ struct protocol {
 	enum txn_mode mode;
 	/* Every cell a used state has is written; NULL rows are states of other protocols. */
 	step_fn *const (*table)[EV_TYPE_MAX];
-	void (*check)(const struct txn *t); /* invariants of this protocol */
+	/* The vote deadline counts in this state. */
+	bool (*voting)(enum txn_state state);
+	/* The decision that state, outcome and branches imply (txn_decision). */
+	enum txn_outcome (*decision)(const struct txn *t);
+	/* The first invariant of this protocol that does not hold, in words; NULL when all hold. */
+	const char *(*broken)(const struct txn *t);
 };
 
 extern const struct protocol protocol_two_phase;
 
+/* NULL for a mode that does not exist. */
 const struct protocol *protocol_get(enum txn_mode mode);
 
 #endif /* CORE_PROTOCOL_H */

@@ -15,6 +15,11 @@
  * same branch, op and attempt, also when nothing was reached (EV_UNKNOWN). Duplicates and strays
  * are harmless: an event whose op or attempt is not the one under way is ignored.
  *
+ * A transaction that is dropped and reloaded (EV_RESUME) counts its attempts from 1 again: the
+ * driver cancels the calls of the dropped one, so that their replies cannot be taken for new ones.
+ * Raising an alert that is open and closing one that is not are normal: after a restart nobody
+ * here knows which are.
+ *
  * Numbers of enum txn_mode, txn_state, txn_outcome, branch_state are stored in the database and
  * never change.
  */
@@ -104,7 +109,7 @@ struct event {
 enum action_type {
 	ACT_CALL = 0,    /* call the participant */
 	ACT_ALERT,       /* a person should look at this branch */
-	ACT_ALERT_CLOSE, /* the call got through after all */
+	ACT_ALERT_CLOSE, /* the call got through: alerts but ALERT_HEURISTIC are over, if any */
 	ACT_DECIDED,     /* the outcome is known: GET decision may say so from now on */
 	ACT_ENDED,       /* nothing is left to do: answer waiters, forget it once it is durable */
 };
@@ -113,6 +118,7 @@ enum alert_kind {
 	ALERT_EXHAUSTED = 0, /* retry.alert_after attempts failed; retrying goes on at the cap */
 	ALERT_CONTRACT,      /* an answer outside the contract to a decided operation */
 	ALERT_HEURISTIC,     /* the participant decided alone, against the decision */
+	ALERT_KIND_MAX,
 };
 
 struct action {
@@ -121,8 +127,8 @@ struct action {
 	enum txn_op op;  /* ACT_CALL */
 	bool one_phase;  /* ACT_CALL with OP_COMMIT: there was no prepare */
 	uint32_t attempt;
-	int64_t timeout_us; /* ACT_CALL: give up and report EV_UNKNOWN after this long */
-	enum alert_kind alert;
+	int64_t timeout_us;    /* ACT_CALL: give up and report EV_UNKNOWN after this long */
+	enum alert_kind alert; /* ACT_ALERT */
 };
 
 /* What to store: the whole of state, outcome and branch[].state as they are after the step. */

@@ -28,8 +28,10 @@ struct retry_policy {
 struct branch {
 	enum branch_state state;
 	enum txn_op op;     /* what this branch has to do in this phase; OP_NONE: nothing (more) */
+	bool called;        /* it was called in any phase, or may have been before a restart */
 	bool in_call;       /* one call at most is under way per phase */
-	bool alerted;       /* an alert is open for it */
+	bool alerted;       /* an alert may be open for it: close it when a call gets through */
+	uint8_t raised;     /* bit per enum alert_kind: raised since txn_init, not to be repeated */
 	uint32_t attempt;   /* calls made of `op` so far */
 	uint32_t failures;  /* of those, how many failed in a row: paces the backoff */
 	int64_t due_us;     /* when to call next; INT64_MAX while in_call or nothing to do */
@@ -58,7 +60,8 @@ struct txn_config {
 /* State ACTIVE, every branch pending. ERR_NOMEM, or ERR_INVALID for 0 or too many branches. */
 int txn_init(struct txn *t, struct arena *arena, const struct txn_config *config) MUSTCHECK;
 
-/* Put back what a record said. ERR_INVALID, nothing changed, when it contradicts itself. */
+/* Put back what a record said. ERR_INVALID, nothing changed, when it contradicts itself.
+ * `branch_state` has n_branch elements. */
 int txn_restore(struct txn *t, enum txn_state state, enum txn_outcome outcome,
                 const uint8_t *branch_state) MUSTCHECK;
 
@@ -68,6 +71,10 @@ int txn_step(struct txn *t, const struct event *ev, struct effects *fx) MUSTCHEC
 
 /* When the next EV_TIMER is due; INT64_MAX for never. */
 int64_t txn_due_us(const struct txn *t);
+
+/* Which way it was decided, also when participants went another way (OUTCOME_MIXED):
+ * OUTCOME_COMMITTED, OUTCOME_ABORTED, or OUTCOME_PENDING. What GET decision answers. */
+enum txn_outcome txn_decision(const struct txn *t);
 
 /* No edge leads out of this state. */
 bool txn_ended(enum txn_state state);

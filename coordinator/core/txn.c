@@ -1,0 +1,261 @@
+#include "core/txn.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "core/calls.h"
+#include "core/protocol.h"
+
+/* The registry: one line per protocol. */
+static const struct protocol *const registry[] = {
+    &protocol_two_phase,
+};
+
+#define N_PROTOCOL (sizeof registry / sizeof registry[0])
+
+const struct protocol *protocol_get(enum txn_mode mode)
+{
+	for (size_t i = 0; i < N_PROTOCOL; i++) {
+		if (registry[i]->mode == mode)
+			return registry[i];
+	}
+	return NULL;
+}
+
+enum txn_mode txn_mode_parse(const char *name)
+{
+	for (size_t i = 0; i < N_PROTOCOL; i++) {
+		if (strcmp(registry[i]->name, name) == 0)
+			return registry[i]->mode;
+	}
+	return (enum txn_mode)0;
+}
+
+static const struct protocol *protocol_of(const struct txn *t)
+{
+	const struct protocol *p = protocol_get(t->mode);
+
+	assert(p);
+	return p;
+}
+
+int txn_init(struct txn *t, struct arena *arena, const struct txn_config *config)
+{
+	if (config->n_branch == 0 || config->n_branch > TXN_BRANCH_MAX ||
+	    !protocol_get(config->mode))
+		return ERR_INVALID;
+	*t = (struct txn){
+	    .mode = config->mode,
+	    .state = TXN_ACTIVE,
+	    .outcome = OUTCOME_PENDING,
+	    .seed = config->seed,
+	    .n_branch = config->n_branch,
+	    .deadline_us = config->deadline_us,
+	    .retry = config->retry,
+	};
+	t->branch = arena_alloc(arena, t->n_branch * sizeof *t->branch);
+	if (!t->branch)
+		return ERR_NOMEM;
+	calls_clear(t);
+	return 0;
+}
+
+static void restore_branches(struct txn *t, const uint8_t *branch_state)
+{
+	calls_clear(t);
+	for (unsigned i = 0; i < t->n_branch; i++) {
+		struct branch *b = &t->branch[i];
+
+		b->state = (enum branch_state)branch_state[i];
+		/* Nobody remembers what the process before us did: expect the worst of it. */
+		b->called = t->state != TXN_ACTIVE;
+		b->alerted = b->called;
+		b->raised = 0;
+	}
+}
+
+int txn_restore(struct txn *t, enum txn_state state, enum txn_outcome outcome,
+                const uint8_t *branch_state)
+{
+	struct branch before[TXN_BRANCH_MAX];
+	struct txn old = *t;
+
+	if ((unsigned)state >= TXN_STATE_MAX || (unsigned)outcome >= OUTCOME_MAX ||
+	    !protocol_of(t)->table[state][EV_RESUME])
+		return ERR_INVALID;
+	for (unsigned i = 0; i < t->n_branch; i++) {
+		if (branch_state[i] >= BRANCH_STATE_MAX)
+			return ERR_INVALID;
+	}
+	memcpy(before, t->branch, t->n_branch * sizeof *before);
+	t->state = state;
+	t->outcome = outcome;
+	restore_branches(t, branch_state);
+	if (!protocol_of(t)->broken(t))
+		return 0;
+	*t = old;
+	memcpy(t->branch, before, t->n_branch * sizeof *before);
+	return ERR_INVALID;
+}
+
+static bool is_reply(enum event_type type)
+{
+	return type >= EV_YES && type <= EV_CONTRACT;
+}
+
+/* A reply counts only for the call that is under way: everything else is late, doubled, or from
+ * an older phase, and must not touch the newer one. */
+static bool is_expected(const struct branch *b, const struct event *ev)
+{
+	return b->in_call && b->op == ev->op && b->attempt == ev->attempt;
+}
+
+int txn_step(struct txn *t, const struct event *ev, struct effects *fx)
+{
+	int rc;
+
+	assert((unsigned)ev->type < EV_TYPE_MAX);
+	fx->record = (struct record){0};
+	fx->n_act = 0;
+	if (is_reply(ev->type)) {
+		if (ev->branch >= t->n_branch)
+			return ERR_INVALID;
+		if (!is_expected(&t->branch[ev->branch], ev))
+			return 0;
+	}
+	txn_check(t);
+	rc = protocol_of(t)->table[t->state][ev->type](t, ev, fx);
+	txn_check(t);
+	assert(rc == 0 || (!fx->record.present && fx->n_act == 0));
+	return rc;
+}
+
+int64_t txn_due_us(const struct txn *t)
+{
+	int64_t due = protocol_of(t)->voting(t->state) ? t->deadline_us : INT64_MAX;
+
+	for (unsigned i = 0; i < t->n_branch; i++) {
+		if (t->branch[i].due_us < due)
+			due = t->branch[i].due_us;
+	}
+	return due;
+}
+
+enum txn_outcome txn_decision(const struct txn *t)
+{
+	return protocol_of(t)->decision(t);
+}
+
+bool txn_ended(enum txn_state state)
+{
+	return state == TXN_COMMITTED || state == TXN_ABORTED || state == TXN_MIXED;
+}
+
+static void check_branch(const struct txn *t, const struct branch *b)
+{
+	assert((unsigned)b->state < BRANCH_STATE_MAX);
+	assert((unsigned)b->op < OP_MAX);
+	if (b->op == OP_NONE) {
+		assert(!b->in_call && b->attempt == 0 && b->due_us == INT64_MAX);
+		return;
+	}
+	assert(b->in_call == (b->due_us == INT64_MAX));
+	assert(!b->in_call || (b->called && b->attempt > 0));
+	assert(!txn_ended(t->state));
+}
+
+void txn_check(const struct txn *t)
+{
+	const char *broken;
+
+	assert((unsigned)t->state < TXN_STATE_MAX);
+	assert((unsigned)t->outcome < OUTCOME_MAX);
+	assert(t->n_branch > 0 && t->n_branch <= TXN_BRANCH_MAX);
+	for (unsigned i = 0; i < t->n_branch; i++)
+		check_branch(t, &t->branch[i]);
+	broken = protocol_of(t)->broken(t);
+	assert(!broken);
+}
+
+/* The name at `index`; "?" for a number that has none. */
+static const char *name_at(const char *const *name, size_t n, size_t index)
+{
+	return index < n && name[index] ? name[index] : "?";
+}
+
+#define NAME(table, index) name_at(table, sizeof(table) / sizeof(table)[0], (size_t)(index))
+
+const char *txn_mode_str(enum txn_mode mode)
+{
+	const struct protocol *p = protocol_get(mode);
+
+	return p ? p->name : "?";
+}
+
+const char *txn_state_str(enum txn_state state)
+{
+	static const char *const name[TXN_STATE_MAX] = {
+	    [TXN_ACTIVE] = "active",
+	    [TXN_PREPARING] = "preparing",
+	    [TXN_COMMITTING] = "committing",
+	    [TXN_ABORTING] = "aborting",
+	    [TXN_COMMITTED] = "committed",
+	    [TXN_ABORTED] = "aborted",
+	    [TXN_MIXED] = "mixed",
+	    [TXN_ONE_PHASE] = "one_phase",
+	    [TXN_ARBITRATING] = "arbitrating",
+	};
+
+	return NAME(name, state);
+}
+
+const char *txn_outcome_str(enum txn_outcome outcome)
+{
+	static const char *const name[OUTCOME_MAX] = {
+	    [OUTCOME_PENDING] = "pending",
+	    [OUTCOME_COMMITTED] = "committed",
+	    [OUTCOME_ABORTED] = "aborted",
+	    [OUTCOME_MIXED] = "mixed",
+	};
+
+	return NAME(name, outcome);
+}
+
+const char *branch_state_str(enum branch_state state)
+{
+	static const char *const name[BRANCH_STATE_MAX] = {
+	    [BRANCH_PENDING] = "pending",
+	    [BRANCH_PREPARED] = "prepared",
+	    [BRANCH_READ_ONLY] = "read_only",
+	    [BRANCH_REFUSED] = "refused",
+	    [BRANCH_COMMITTED] = "committed",
+	    [BRANCH_ABORTED] = "aborted",
+	    [BRANCH_HEURISTIC_COMMITTED] = "heuristic_committed",
+	    [BRANCH_HEURISTIC_ABORTED] = "heuristic_aborted",
+	};
+
+	return NAME(name, state);
+}
+
+const char *txn_op_str(enum txn_op op)
+{
+	static const char *const name[OP_MAX] = {
+	    [OP_NONE] = "none",
+	    [OP_PREPARE] = "prepare",
+	    [OP_COMMIT] = "commit",
+	    [OP_ROLLBACK] = "rollback",
+	};
+
+	return NAME(name, op);
+}
+
+const char *alert_kind_str(enum alert_kind kind)
+{
+	static const char *const name[ALERT_KIND_MAX] = {
+	    [ALERT_EXHAUSTED] = "exhausted",
+	    [ALERT_CONTRACT] = "contract",
+	    [ALERT_HEURISTIC] = "heuristic",
+	};
+
+	return NAME(name, kind);
+}
