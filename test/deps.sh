@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages a task needs and says nothing when they are there.
 #
-#   test/deps.sh [build|run|test|lint]...      default: build run test
+#   test/deps.sh [build|run|test|lint|runtime]...      default: build run test
 #
 # PostgreSQL is wanted for its programs only: no system cluster is created, none is touched.
 set -eu
@@ -12,12 +12,15 @@ run='postgresql postgresql-contrib python3 python3-psycopg2 python3-requests'
 test='libcmocka-dev binutils git curl python3-pytest python3-yaml python3-jsonschema docker-compose'
 lint='clang clang-format clang-tidy git'
 
+runtime='libmicrohttpd12 libjansson4 libpq5 libuv1 libcurl4 libssl3 ca-certificates curl'
+
 wanted=
 for group in ${*:-build run test}; do
 	case $group in
 	build) wanted="$wanted $build" ;;
 	run) wanted="$wanted $run" ;;
 	test) wanted="$wanted $test" ;;
+	runtime) wanted="$wanted $runtime" ;;
 	lint) wanted="$wanted $lint" ;;
 	*) echo "deps.sh: no such group: $group" >&2 && exit 2 ;;
 	esac
