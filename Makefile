@@ -59,6 +59,7 @@ LINK         = $(CC) $(ALL_LDFLAGS)
 
 # ---- what there is -------------------------------------------------------------------------
 
+comma  := ,
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 PARTS     := base core io node api
@@ -91,6 +92,7 @@ assentd   := $(if $(main_src),$(BUILD)/bin/assentd)
 sdk_libs  := $(if $(sdk_src),$(BUILD)/lib/libassent.a $(BUILD)/lib/libassent.so.0)
 sdk_a     := $(firstword $(sdk_libs))
 sdk_map   := $(wildcard participants/sdk/libassent.map)
+map_flag  := $(if $(sdk_map),-Wl$(comma)--version-script=$(sdk_map))
 samples   := $(patsubst participants/samples/%.c,$(BUILD)/bin/%,$(sample_src))
 units     := $(patsubst test/unit/%.c,$(BUILD)/test/%,$(unit_src))
 golden    := $(if $(golden_src),$(BUILD)/test/golden)
@@ -172,7 +174,7 @@ $(BUILD)/lib/libassent.a: $(call objects,$(sdk_src)) $(participant_gen) $(BUILD)
 
 $(BUILD)/lib/libassent.so.0: $(call objects,$(sdk_src)) $(participant_gen) $(sdk_map) $(BUILD)/sources
 	@mkdir -p $(@D)
-	$(call show,LD) $(LINK) -shared -Wl,-soname,libassent.so.0 $(if $(sdk_map),-Wl,--version-script=$(sdk_map)) \
+	$(call show,LD) $(LINK) -shared -Wl,-soname,libassent.so.0 $(map_flag) \
 		-o $@ $(filter %.o,$^) $(PKG_LIBS)
 	@ln -sf libassent.so.0 $(BUILD)/lib/libassent.so
 
