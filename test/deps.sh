@@ -10,12 +10,12 @@ build='gcc libc6-dev make pkg-config libmicrohttpd-dev libjansson-dev libpq-dev 
 	libcurl4-openssl-dev libssl-dev'
 run='postgresql postgresql-contrib python3 python3-psycopg2 python3-requests'
 test='libcmocka-dev binutils git curl python3-pytest python3-yaml python3-jsonschema docker-compose'
-lint='clang clang-format clang-tidy git'
-
+lint='clang clang-format clang-tidy git shellcheck'
 runtime='libmicrohttpd12 libjansson4 libpq5 libuv1 libcurl4 libssl3 ca-certificates curl'
 
+[ $# -gt 0 ] || set -- build run test
 wanted=
-for group in ${*:-build run test}; do
+for group in "$@"; do
 	case $group in
 	build) wanted="$wanted $build" ;;
 	run) wanted="$wanted $run" ;;
@@ -61,7 +61,8 @@ fi
 conf=/etc/postgresql-common/createcluster.conf
 dropins=/etc/postgresql-common/createcluster.d
 dropin=$dropins/assent-deps.conf
-made= made_dir=
+made=''
+made_dir=''
 case " $missing " in
 *' postgresql '*)
 	if [ -f $conf ] && ! grep -q "^include_dir.*createcluster\.d" $conf; then

@@ -40,15 +40,13 @@ tidy() {
 	make --no-print-directory -s -j"$jobs" -k BUILD="$build/lint-clang" CC=clang WERROR=1 tidy
 }
 
-shell_syntax() {
-	for script in test/*.sh .ci/run install.sh; do
-		[ ! -f "$script" ] || bash -n "$script" || return 1
-	done
+shell() {
+	shellcheck -e SC2317 test/*.sh .ci/run
 }
 
 stage format format
 stage gcc compile gcc
 stage clang compile clang
 stage clang-tidy tidy
-stage shell shell_syntax
+stage shellcheck shell
 exit "$status"
