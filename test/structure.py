@@ -205,6 +205,17 @@ def expand(token):
     return [token.replace(match.group(), part) for part in match.group(1).split(",")]
 
 
+def check_migrations(files):
+    """Forward only and numbered without gaps: the number is the schema's version."""
+    for room in ("coordinator", "participant"):
+        names = sorted(p.split("/")[2] for p in files if p.startswith(f"sql/{room}/"))
+        for expected, name in enumerate(names, 1):
+            if not re.fullmatch(rf"{expected:03d}_\w+\.sql", name):
+                yield f"sql/{room}/{name}: number {expected:03d} was expected"
+        if not names:
+            yield f"sql/{room}: empty"
+
+
 def routes_in_code(text):
     found = re.findall(r'"?\b(GET|PUT|POST|DELETE|PATCH)\b"?\s*,\s*"(/[^"]*)"', text)
     return {(method, re.sub(r"\{\w+\}|:\w+", "{}", path)) for method, path in found}
@@ -304,6 +315,7 @@ FAULTS = [
     (check_marks, fault("api/x.c", "/* TO" "DO */\n")),
     (check_machine_paths, fault("README.md", "see /ho" "me/me\n")),
     (check_readme_paths, fault("api/README.md", "Start with `api/gone.c`.\n")),
+    (check_migrations, fault("sql/coordinator/999_x.sql", "")),
     (check_routes, fault("api/routes.c", '{ "GET", "/nowhere", x },\n')),
     (check_compose, fault("docker-compose.yml", "services: [\n")),
     (check_compose, fault("docker-compose.yml", "services: {a: {image: b, ports: ['1:1']}}\n")),
