@@ -1,5 +1,5 @@
 /*
- * http_client.h - HTTP out; the only user of libcurl.
+ * http_client.h - HTTP out: calls to participants, over transfer.h (libcurl).
  *
  * Calls go through a queue per peer (scheme, host and port of the URL), so that a slow peer
  * never delays another. Of a peer's `concurrency` places, a quarter (at least one) is kept for
@@ -26,8 +26,9 @@ struct http_client;
 struct http_call;
 
 struct http_client_config {
-	unsigned concurrency; /* calls under way per peer */
-	unsigned queue_max;   /* calls waiting per peer; more get ERR_LIMIT at once, by callback */
+	unsigned concurrency; /* calls under way per peer, at least 2 */
+	unsigned queue_max;   /* calls waiting per peer, urgent ones and others counted apart; more
+	                         get ERR_LIMIT at once, by callback */
 	unsigned peer_max;    /* peers known at a time; idle ones are forgotten first */
 };
 

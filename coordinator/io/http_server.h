@@ -3,7 +3,10 @@
  *
  * The handler is called once per request, with the whole body. It replies then, or later from
  * any other callback of the loop: every request is answered exactly once, and is gone after
- * that. A client that leaves early is not noticed before the reply.
+ * that. A client that leaves early is not noticed before the reply. Handlers run among the
+ * loop's hooks: work they leave for another hook needs a kick.
+ *
+ * An escape in a path or query that is not two hex digits, or is %00, stays as it stands.
  *
  * Limits: connections, body size, idle time, header size (MHD's connection memory).
  */

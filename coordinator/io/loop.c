@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <uv.h>
 
+#include "base/clock.h"
 #include "base/list.h"
 
 struct loop {
@@ -71,9 +72,13 @@ static void handle_close(void *uv)
 
 /* --- the turn --- */
 
+/* Idle handles run before the poll, due timers after it: they need one that does not wait. */
 static void idle_run(uv_idle_t *h)
 {
-	uv_idle_stop(h);
+	const struct loop *l = h->data;
+
+	if (list_empty(&l->due))
+		uv_idle_stop(h);
 }
 
 static void loop_wake(struct loop *l)
@@ -136,6 +141,7 @@ struct loop *loop_new(void)
 	uv_idle_init(&l->uv, &l->idle);
 	l->prepare.data = l;
 	l->check.data = l;
+	l->idle.data = l;
 	uv_prepare_start(&l->prepare, hooks_run);
 	uv_check_start(&l->check, due_run);
 	return l;
@@ -258,18 +264,16 @@ struct loop_timer *loop_timer_new(struct loop *l, loop_fn *fn, void *ctx)
 
 void loop_timer_set(struct loop_timer *t, int64_t at_us)
 {
-	/* clock_mono_us and libuv read the same clock. The loop's own idea of now is as old as
-	 * its turn; counting from it keeps the absolute time right. */
 	uint64_t now_ms = uv_now(&t->loop->uv);
-	uint64_t at_ms;
 
 	list_remove(&t->due);
 	uv_timer_stop(&t->uv);
 	if (at_us == INT64_MAX)
 		return;
-	at_ms = at_us <= 0 ? 0 : ((uint64_t)at_us + 999) / 1000;
-	if (at_ms > now_ms) {
-		uv_timer_start(&t->uv, timer_run, at_ms - now_ms, 0);
+	if (at_us > clock_mono_us()) {
+		/* clock_mono_us and libuv read the same clock. The loop's own idea of now is as
+		 * old as its turn; counting from it keeps the absolute time right. */
+		uv_timer_start(&t->uv, timer_run, ((uint64_t)at_us + 999) / 1000 - now_ms, 0);
 		return;
 	}
 	list_push(&t->loop->due, &t->due);

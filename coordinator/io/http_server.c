@@ -1,0 +1,498 @@
+/*
+ * http_server.c - HTTP in, over libmicrohttpd with its epoll descriptor inside our loop.
+ *
+ * Life of a request:
+ *   1. access_run, first call:  head is complete; request_new
+ *   2. access_run, body calls:  collected up to body_max, dropped beyond
+ *   3. access_run, last call:   the handler sees it; answered at once: step 5; else suspended
+ *   4. http_request_reply:      the connection is resumed, and MHD_run is due in this turn
+ *   5. access_run, last call:   the response is queued
+ *   6. completed_run:           the request's memory goes
+ * A client that waits for "100 Continue" with too large a body gets its answer in step 1.
+ *
+ * MHD_resume_connection does not wake the epoll descriptor in external mode. So all of MHD's
+ * work is done by one MHD_run per turn, in a hook, whenever the descriptor was readable, a
+ * timeout came, or a connection was resumed. Handlers therefore run among the loop's hooks.
+ */
+#include "io/http_server.h"
+
+#include <assert.h>
+#include <microhttpd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/percent.h"
+#include "io/listen.h"
+
+#define CONNECTION_MEMORY (64 * 1024)
+/* A refused body is read and dropped up to here: closing with bytes unread resets the
+ * connection, and the client would see that instead of its 413. */
+#define DROP_MAX ((uint64_t)64 * 1024 * 1024)
+
+struct http_server {
+	struct loop *loop;
+	struct MHD_Daemon *mhd;
+	struct loop_fd *fd;
+	struct loop_timer *timer;
+	struct loop_hook *hook;
+	http_handler *handler;
+	void *ctx;
+	size_t body_max;
+	size_t n_open;
+	uint16_t port;
+	bool pending;   /* MHD_run is due */
+	bool running;   /* inside MHD_run */
+	bool quiescing; /* answers close their connections */
+};
+
+struct http_request {
+	struct http_server *server;
+	struct MHD_Connection *connection;
+	char *method;
+	char *path;
+	struct buf body;
+	uint64_t dropped;
+	bool too_large;
+	bool seen;      /* the handler had it */
+	bool suspended; /* the connection waits for the reply */
+	bool replied;
+	int status;
+	struct MHD_Response *response; /* NULL after `replied`: out of memory */
+	int64_t started_us;
+	void *data;
+};
+
+/* --- requests --- */
+
+static void request_free(struct http_request *rq)
+{
+	if (rq->response != NULL)
+		MHD_destroy_response(rq->response);
+	buf_release(&rq->body);
+	free(rq->method);
+	free(rq->path);
+	free(rq);
+}
+
+static struct http_request *request_new(struct http_server *s, struct MHD_Connection *connection,
+                                        const char *method, const char *path)
+{
+	struct http_request *rq = calloc(1, sizeof(*rq));
+
+	if (rq == NULL)
+		return NULL;
+	buf_init(&rq->body);
+	rq->server = s;
+	rq->connection = connection;
+	rq->method = strdup(method);
+	rq->path = strdup(path);
+	rq->started_us = clock_mono_us();
+	if (rq->method == NULL || rq->path == NULL) {
+		request_free(rq);
+		return NULL;
+	}
+	return rq;
+}
+
+static void request_dispatch(struct http_request *rq)
+{
+	struct http_server *s = rq->server;
+
+	rq->seen = true;
+	s->n_open++;
+	s->handler(s->ctx, rq);
+}
+
+/* Queues the reply, or waits for it. Only from the access callback. */
+static enum MHD_Result request_answer(struct http_request *rq)
+{
+	if (!rq->replied) {
+		rq->suspended = true;
+		MHD_suspend_connection(rq->connection);
+		return MHD_YES;
+	}
+	if (rq->response == NULL)
+		return MHD_NO; /* closes the connection */
+	return MHD_queue_response(rq->connection, (unsigned int)rq->status, rq->response);
+}
+
+static bool request_expects_continue(const struct http_request *rq)
+{
+	const char *expect = http_request_header(rq, "Expect");
+
+	return expect != NULL && strcasecmp(expect, "100-continue") == 0;
+}
+
+/* What the head says about the body: nothing of it has been read yet. */
+static enum MHD_Result request_begin(struct http_request *rq)
+{
+	const char *length = http_request_header(rq, "Content-Length");
+
+	if (length == NULL || strtoull(length, NULL, 10) <= rq->server->body_max)
+		return MHD_YES;
+	rq->too_large = true;
+	if (!request_expects_continue(rq) && strtoull(length, NULL, 10) <= DROP_MAX)
+		return MHD_YES;
+	request_dispatch(rq);
+	/* A handler that takes its time: the body is dropped meanwhile, the last call answers. */
+	return rq->replied ? request_answer(rq) : MHD_YES;
+}
+
+static enum MHD_Result request_collect(struct http_request *rq, const char *data, size_t len)
+{
+	if (!rq->too_large && rq->body.len + len <= rq->server->body_max) {
+		buf_append(&rq->body, data, len);
+		return rq->body.failed ? MHD_NO : MHD_YES;
+	}
+	rq->too_large = true;
+	buf_release(&rq->body);
+	rq->dropped += len;
+	return rq->dropped <= DROP_MAX ? MHD_YES : MHD_NO;
+}
+
+/* --- what MHD calls --- */
+
+static enum MHD_Result access_run(void *cls, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *size, void **request)
+{
+	struct http_request *rq = *request;
+
+	(void)version;
+	if (rq == NULL) {
+		rq = request_new(cls, connection, method, url);
+		*request = rq;
+		return rq == NULL ? MHD_NO : request_begin(rq);
+	}
+	if (*size > 0) {
+		size_t len = *size;
+
+		*size = 0;
+		return request_collect(rq, data, len);
+	}
+	rq->suspended = false;
+	if (!rq->seen)
+		request_dispatch(rq);
+	return request_answer(rq);
+}
+
+static void completed_run(void *cls, struct MHD_Connection *connection, void **request,
+                          enum MHD_RequestTerminationCode why)
+{
+	struct http_request *rq = *request;
+
+	(void)cls;
+	(void)connection;
+	(void)why;
+	*request = NULL;
+	if (rq == NULL)
+		return;
+	/* The body was cut off after an early sight of the head: the handler still owes its
+	 * reply, and frees the request with it. */
+	if (rq->seen && !rq->replied)
+		rq->connection = NULL;
+	else
+		request_free(rq);
+}
+
+static size_t unescape_run(void *cls, struct MHD_Connection *connection, char *s)
+{
+	(void)cls;
+	(void)connection;
+	return percent_decode(s);
+}
+
+__attribute__((format(printf, 2, 0))) static void log_run(void *cls, const char *fmt, va_list ap)
+{
+	char text[256];
+	int n = vsnprintf(text, sizeof(text), fmt, ap);
+
+	(void)cls;
+	if (n <= 0)
+		return;
+	text[strcspn(text, "\n")] = '\0';
+	log_debug(NULL, "http server: %s", text);
+}
+
+/* --- turns --- */
+
+static void server_kick(struct http_server *s)
+{
+	s->pending = true;
+	loop_hook_kick(s->hook);
+}
+
+static void server_arm(struct http_server *s)
+{
+	MHD_UNSIGNED_LONG_LONG ms;
+
+	if (MHD_get_timeout(s->mhd, &ms) != MHD_YES)
+		loop_timer_set(s->timer, INT64_MAX);
+	else if (ms == 0)
+		server_kick(s);
+	else
+		loop_timer_set(s->timer, clock_mono_us() + (int64_t)ms * 1000);
+}
+
+static void server_run(void *ctx)
+{
+	struct http_server *s = ctx;
+
+	if (!s->pending)
+		return;
+	s->pending = false;
+	s->running = true;
+	MHD_run(s->mhd);
+	s->running = false;
+	server_arm(s);
+}
+
+static void server_readable(void *ctx, int events)
+{
+	struct http_server *s = ctx;
+
+	(void)events;
+	s->pending = true;
+}
+
+static void server_timeout(void *ctx)
+{
+	struct http_server *s = ctx;
+
+	s->pending = true;
+}
+
+/* --- start and stop --- */
+
+static int server_start(struct http_server *s, const struct http_server_config *config)
+{
+	unsigned int flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+	bool ipv6;
+	int fd;
+	int err = listen_open(config->host, config->port, &fd, &s->port, &ipv6);
+
+	if (err != 0)
+		return err;
+	if (ipv6)
+		flags |= MHD_USE_IPv6;
+	s->mhd = MHD_start_daemon(
+	    flags, 0, NULL, NULL, access_run, s, MHD_OPTION_EXTERNAL_LOGGER, log_run, NULL,
+	    MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_UNESCAPE_CALLBACK, unescape_run, NULL,
+	    MHD_OPTION_NOTIFY_COMPLETED, completed_run, NULL, MHD_OPTION_CONNECTION_LIMIT,
+	    config->connection_max, MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
+	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY, MHD_OPTION_END);
+	if (s->mhd == NULL) {
+		close(fd);
+		return ERR_IO;
+	}
+	return 0;
+}
+
+static int server_watch(struct http_server *s)
+{
+	const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->mhd, MHD_DAEMON_INFO_EPOLL_FD);
+
+	if (info == NULL)
+		return ERR_IO;
+	s->fd = loop_fd_new(s->loop, info->epoll_fd, server_readable, s);
+	s->timer = loop_timer_new(s->loop, server_timeout, s);
+	s->hook = loop_hook_new(s->loop, server_run, s);
+	if (s->fd == NULL || s->timer == NULL || s->hook == NULL)
+		return ERR_NOMEM;
+	return loop_fd_watch(s->fd, LOOP_READ);
+}
+
+int http_server_new(struct loop *l, const struct http_server_config *config,
+                    struct http_server **out)
+{
+	struct http_server *s = calloc(1, sizeof(*s));
+	int err;
+
+	if (s == NULL)
+		return ERR_NOMEM;
+	s->loop = l;
+	s->handler = config->handler;
+	s->ctx = config->ctx;
+	s->body_max = config->body_max;
+	err = server_start(s, config);
+	if (err == 0)
+		err = server_watch(s);
+	if (err != 0) {
+		http_server_free(s);
+		return err;
+	}
+	*out = s;
+	return 0;
+}
+
+uint16_t http_server_port(const struct http_server *s)
+{
+	return s->port;
+}
+
+void http_server_quiesce(struct http_server *s)
+{
+	int fd;
+
+	if (s->quiescing)
+		return;
+	s->quiescing = true;
+	fd = MHD_quiesce_daemon(s->mhd);
+	if (fd >= 0)
+		close(fd);
+}
+
+size_t http_server_open(const struct http_server *s)
+{
+	return s->n_open;
+}
+
+void http_server_free(struct http_server *s)
+{
+	if (s == NULL)
+		return;
+	assert(s->n_open == 0);
+	assert(!s->running);
+	/* Replies of this very turn still have to be resumed and sent. */
+	for (int i = 0; i < 2 && s->mhd != NULL; i++)
+		MHD_run(s->mhd);
+	loop_fd_free(s->fd);
+	loop_timer_free(s->timer);
+	if (s->mhd != NULL)
+		MHD_stop_daemon(s->mhd);
+	loop_hook_free(s->hook);
+	free(s);
+}
+
+/* --- the handler's view --- */
+
+const char *http_request_method(const struct http_request *rq)
+{
+	return rq->method;
+}
+
+const char *http_request_path(const struct http_request *rq)
+{
+	return rq->path;
+}
+
+const char *http_request_header(const struct http_request *rq, const char *name)
+{
+	if (rq->connection == NULL)
+		return NULL;
+	return MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, name);
+}
+
+struct query_lookup {
+	const char *name;         /* found: its value */
+	const char *const *known; /* found: a name that is not among these */
+	const char *found;
+};
+
+static bool name_listed(const char *const *list, const char *name)
+{
+	while (*list != NULL && strcmp(*list, name) != 0)
+		list++;
+	return *list != NULL;
+}
+
+static enum MHD_Result query_visit(void *cls, enum MHD_ValueKind kind, const char *key,
+                                   const char *value)
+{
+	struct query_lookup *q = cls;
+
+	(void)kind;
+	if (q->name != NULL && strcmp(key, q->name) == 0)
+		q->found = value != NULL ? value : "";
+	if (q->known != NULL && !name_listed(q->known, key))
+		q->found = key;
+	return q->found == NULL ? MHD_YES : MHD_NO;
+}
+
+static const char *query_find(const struct http_request *rq, struct query_lookup q)
+{
+	if (rq->connection != NULL)
+		MHD_get_connection_values(rq->connection, MHD_GET_ARGUMENT_KIND, query_visit, &q);
+	return q.found;
+}
+
+const char *http_request_query(const struct http_request *rq, const char *name)
+{
+	return query_find(rq, (struct query_lookup){.name = name});
+}
+
+const char *http_request_unknown_query(const struct http_request *rq, const char *const *known)
+{
+	return query_find(rq, (struct query_lookup){.known = known});
+}
+
+const char *http_request_body(const struct http_request *rq, size_t *len)
+{
+	*len = rq->body.len;
+	return rq->body.data != NULL ? rq->body.data : "";
+}
+
+bool http_request_too_large(const struct http_request *rq)
+{
+	return rq->too_large;
+}
+
+int64_t http_request_started_us(const struct http_request *rq)
+{
+	return rq->started_us;
+}
+
+void http_request_set_data(struct http_request *rq, void *data)
+{
+	rq->data = data;
+}
+
+void *http_request_data(const struct http_request *rq)
+{
+	return rq->data;
+}
+
+static void response_header(struct MHD_Response *response, const char *name, const char *value)
+{
+	if (MHD_add_response_header(response, name, value) != MHD_YES)
+		log_error(NULL, "http server: response header %s cannot be sent", name);
+}
+
+void http_request_reply(struct http_request *rq, int status, const char *content_type,
+                        const char *body, size_t len, const struct http_header *header,
+                        size_t n_header)
+{
+	struct http_server *s = rq->server;
+
+	assert(!rq->replied);
+	assert(s->n_open > 0);
+	s->n_open--;
+	rq->replied = true;
+	if (rq->connection == NULL) {
+		request_free(rq);
+		return;
+	}
+	rq->status = status;
+	/* MHD takes the body as writable and copies it. */
+	rq->response = MHD_create_response_from_buffer(
+	    len, (void *)(uintptr_t)(body != NULL ? body : ""), MHD_RESPMEM_MUST_COPY);
+	if (rq->response != NULL) {
+		if (content_type != NULL)
+			response_header(rq->response, "Content-Type", content_type);
+		if (s->quiescing)
+			response_header(rq->response, "Connection", "close");
+		for (size_t i = 0; i < n_header; i++)
+			response_header(rq->response, header[i].name, header[i].value);
+	}
+	if (rq->suspended) {
+		MHD_resume_connection(rq->connection);
+		server_kick(s);
+	}
+}

@@ -1,0 +1,170 @@
+/*
+ * peers.c - places and queues per peer.
+ */
+#include "io/peers.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+
+struct peer {
+	struct map_node node; /* by key */
+	struct list idle;     /* on peers.idle while it has no slots at all */
+	struct list queue[2]; /* others, urgent; oldest first */
+	unsigned n_queued[2];
+	unsigned n_active[2];
+	char key[]; /* "scheme://host:port" */
+};
+
+int peers_init(struct peers *ps, const struct peer_limits *limits)
+{
+	*ps = (struct peers){.limits = *limits};
+	list_init(&ps->idle);
+	return map_init(&ps->map, 16);
+}
+
+void peers_release(struct peers *ps)
+{
+	struct map_node *node;
+	size_t bucket = 0;
+
+	if (ps->map.bucket == NULL)
+		return;
+	while ((node = map_next(&ps->map, &bucket, NULL)) != NULL) {
+		map_remove(&ps->map, node);
+		free(container_of(node, struct peer, node));
+	}
+	map_release(&ps->map);
+}
+
+/* Grouping only: what the URL means is for the library that calls it. */
+static int key_of_url(const char *url, struct buf *key)
+{
+	const char *host = strstr(url, "://");
+	const char *port;
+	size_t len;
+
+	if (host == NULL)
+		return ERR_INVALID;
+	host += 3;
+	len = (size_t)(host - url) + strcspn(host, "/?#");
+	for (size_t i = 0; i < len; i++)
+		buf_putc(key, (char)tolower((unsigned char)url[i]));
+	if (key->failed)
+		return ERR_NOMEM;
+	port = strrchr(key->data, ':');
+	if (strchr(port, '/') != NULL || strchr(port, ']') != NULL)
+		buf_puts(key, strncmp(key->data, "https:", 6) == 0 ? ":443" : ":80");
+	return key->failed ? ERR_NOMEM : 0;
+}
+
+static int peer_new(struct peers *ps, const struct buf *key, struct peer **out)
+{
+	struct peer *p;
+
+	if (ps->map.n >= ps->limits.peer) {
+		struct list *longest = list_pop(&ps->idle);
+
+		if (longest == NULL)
+			return ERR_LIMIT;
+		p = container_of(longest, struct peer, idle);
+		map_remove(&ps->map, &p->node);
+		free(p);
+	}
+	p = calloc(1, sizeof(*p) + key->len + 1);
+	if (p == NULL)
+		return ERR_NOMEM;
+	memcpy(p->key, key->data, key->len + 1);
+	list_init(&p->queue[false]);
+	list_init(&p->queue[true]);
+	list_push(&ps->idle, &p->idle);
+	*out = p;
+	return map_put(&ps->map, &p->node, p->key, key->len);
+}
+
+static int peer_find(struct peers *ps, const char *url, struct peer **out)
+{
+	struct buf key = BUF_INIT;
+	struct map_node *node;
+	int err = key_of_url(url, &key);
+
+	if (err == 0) {
+		node = map_get(&ps->map, key.data, key.len);
+		if (node != NULL)
+			*out = container_of(node, struct peer, node);
+		else
+			err = peer_new(ps, &key, out);
+	}
+	buf_release(&key);
+	return err;
+}
+
+static bool peer_has_place(const struct peers *ps, const struct peer *p, bool urgent)
+{
+	if (p->n_active[true] + p->n_active[false] >= ps->limits.place)
+		return false;
+	return urgent || p->n_active[false] < ps->limits.place - ps->limits.urgent;
+}
+
+int peers_enter(struct peers *ps, const char *url, bool urgent, struct peer_slot *slot)
+{
+	struct peer *p;
+	int err = peer_find(ps, url, &p);
+
+	if (err != 0)
+		return err;
+	if (p->n_queued[urgent] >= ps->limits.queue && !peer_has_place(ps, p, urgent))
+		return ERR_LIMIT;
+	slot->peer = p;
+	slot->urgent = urgent;
+	slot->active = false;
+	list_remove(&p->idle);
+	list_push(&p->queue[urgent], &slot->link);
+	p->n_queued[urgent]++;
+	ps->n_queued++;
+	return 0;
+}
+
+struct peer_slot *peers_next(struct peers *ps, struct peer *p)
+{
+	bool urgent = !list_empty(&p->queue[true]);
+	struct peer_slot *slot;
+	struct list *e;
+
+	if (!peer_has_place(ps, p, urgent))
+		return NULL;
+	e = list_pop(&p->queue[urgent]);
+	if (e == NULL)
+		return NULL;
+	slot = container_of(e, struct peer_slot, link);
+	slot->active = true;
+	p->n_queued[urgent]--;
+	ps->n_queued--;
+	p->n_active[urgent]++;
+	ps->n_active++;
+	return slot;
+}
+
+struct peer *peers_leave(struct peers *ps, struct peer_slot *slot)
+{
+	struct peer *p = slot->peer;
+
+	if (p == NULL)
+		return NULL;
+	slot->peer = NULL;
+	list_remove(&slot->link);
+	if (slot->active) {
+		p->n_active[slot->urgent]--;
+		ps->n_active--;
+	} else {
+		p->n_queued[slot->urgent]--;
+		ps->n_queued--;
+	}
+	if (p->n_active[true] + p->n_active[false] + p->n_queued[true] + p->n_queued[false] > 0)
+		return p;
+	list_push(&ps->idle, &p->idle);
+	return NULL;
+}

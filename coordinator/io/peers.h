@@ -1,0 +1,57 @@
+/*
+ * peers.h - who may call now: places and queues per peer (scheme, host and port of a URL).
+ *
+ * A slot is somebody's wish to call a peer: peers_enter queues it, peers_next hands out the next
+ * one that has a place (it is active then), peers_leave takes it away whatever it is. Urgent
+ * slots overtake the others and may take every place; the others never take the last `urgent`
+ * ones. A peer is forgotten when room is needed and it has no slots.
+ *
+ * No allocation but for new peers; slots belong to the caller.
+ */
+#ifndef IO_PEERS_H
+#define IO_PEERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "base/list.h"
+#include "base/map.h"
+
+struct peer;
+
+struct peer_limits {
+	unsigned place;  /* active slots per peer */
+	unsigned urgent; /* of these, kept for urgent slots */
+	unsigned queue;  /* waiting slots per peer, urgent and others counted apart */
+	unsigned peer;
+};
+
+struct peers {
+	struct peer_limits limits;
+	struct map map;
+	struct list idle; /* peers without slots, the longest idle first */
+	size_t n_active;
+	size_t n_queued;
+};
+
+struct peer_slot {
+	struct list link;
+	struct peer *peer; /* NULL: on none */
+	bool urgent;
+	bool active;
+};
+
+int peers_init(struct peers *ps, const struct peer_limits *limits) MUSTCHECK;
+/* Slots still inside are not touched. */
+void peers_release(struct peers *ps);
+
+/* ERR_LIMIT when the peer's queue is full or all peers are busy, ERR_INVALID when the URL has no
+ * "://", ERR_NOMEM. */
+int peers_enter(struct peers *ps, const char *url, bool urgent, struct peer_slot *slot) MUSTCHECK;
+/* The peer's next slot that may start, NULL when there is none. */
+struct peer_slot *peers_next(struct peers *ps, struct peer *p);
+/* Returns the peer that may now have a place to give, or NULL. */
+struct peer *peers_leave(struct peers *ps, struct peer_slot *slot);
+
+#endif /* IO_PEERS_H */
