@@ -1,0 +1,260 @@
+/*
+ * assent.h - libassent, for services that take part in global transactions (and start them).
+ *
+ * A participant gets the work of one branch as calls: `prepare` (do it, but keep it open), then
+ * `commit` or `rollback`; calls may come twice, late and out of order. libassent answers them as
+ * participants/README.md demands, so that a service only says what its work is:
+ *
+ *	server = assent_server_new(&options, &err);
+ *	assent_server_on(server, "/stock", "prepare", take_from_stock, NULL, &err);
+ *	assent_server_start(server, &err);      (installs tables, listens, starts its threads)
+ *	assent_server_run(server);              (until SIGTERM)
+ *	assent_server_free(server);
+ *
+ * With an HTTP server of your own: assent_call_new, then assent_prepare, assent_commit and
+ * assent_rollback (or assent_run_once), then send what assent_reply_status and _body say.
+ * To start a global transaction: assent_txn_new, assent_txn_add_branch, assent_submit.
+ *
+ * Conventions. Functions return 0 or a negative enum assent_err, and then fill `err` (may be
+ * NULL), which the caller owns. Objects are opaque; NULL is allowed in every _free. Returned
+ * strings belong to the object asked. There is no global state, and the library prints nothing
+ * and never exits. Different threads may use different objects; one object belongs to one thread
+ * at a time unless "thread-safe" is said. A PGconn is always used by one thread at a time.
+ */
+#ifndef ASSENT_H
+#define ASSENT_H
+
+#include <libpq-fe.h>
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ASSENT_API __attribute__((visibility("default")))
+
+/* ---- errors --------------------------------------------------------------------------------- */
+
+enum assent_err {
+	ASSENT_E_NOMEM = -1,    /* out of memory */
+	ASSENT_E_INVALID = -2,  /* an argument, or what came in, breaks a rule; never try again */
+	ASSENT_E_DATABASE = -3, /* PostgreSQL refused: see sqlstate */
+	ASSENT_E_UNREACHABLE = -4, /* no connection, or lost; whether it was done is unknown */
+	ASSENT_E_CONFLICT = -5,    /* the gid is taken by a transaction with another body */
+	ASSENT_E_REFUSED = -6,     /* the coordinator answered with an error: see http_status */
+	ASSENT_E_SYSTEM = -7,      /* address in use, no threads, ... */
+};
+
+/* Caller's storage; no need to initialise it. */
+struct assent_error {
+	int code;         /* enum assent_err */
+	int http_status;  /* ASSENT_E_CONFLICT, ASSENT_E_REFUSED; otherwise 0 */
+	char sqlstate[6]; /* ASSENT_E_DATABASE; otherwise "" */
+	char text[256];   /* a sentence for people */
+};
+
+/* Static text for an enum assent_err; never NULL. Thread-safe. */
+ASSENT_API const char *assent_err_str(int code);
+
+/* ---- a call from the coordinator (participants/README.md, "The call") ----------------------- */
+
+struct assent_call;
+
+/* The value of the request header `name` (compared without case), or NULL. */
+typedef const char *assent_header_fn(void *ctx, const char *name);
+
+/* Decodes and checks the Assent-* headers and copies `body`. The remaining time starts to run
+ * here. ASSENT_E_INVALID: a header is missing or wrong; answer 400 with err->text. */
+ASSENT_API int assent_call_new(struct assent_call **call, assent_header_fn *header, void *ctx,
+                               const void *body, size_t len, struct assent_error *err);
+ASSENT_API void assent_call_free(struct assent_call *call);
+
+ASSENT_API const char *assent_call_cluster(const struct assent_call *call);
+ASSENT_API const char *assent_call_namespace(const struct assent_call *call);
+ASSENT_API const char *assent_call_gid(const struct assent_call *call);
+ASSENT_API const char *assent_call_branch(const struct assent_call *call);
+/* "prepare", "commit", "rollback", "try", "confirm", "cancel", "action", "compensate", ... */
+ASSENT_API const char *assent_call_op(const struct assent_call *call);
+ASSENT_API int assent_call_attempt(const struct assent_call *call);
+/* A commit that does the work too (`Assent-One-Phase: true`): 1 or 0. */
+ASSENT_API int assent_call_one_phase(const struct assent_call *call);
+/* Milliseconds until nobody waits for the answer any more; 0 when it is too late. */
+ASSENT_API int assent_call_remaining_ms(const struct assent_call *call);
+/* The branch's payload byte for byte, with a NUL behind; "" when there is none. `len` may be
+ * NULL. In SQL: ($1::json->>'n')::int with this as the parameter. */
+ASSENT_API const char *assent_call_body(const struct assent_call *call, size_t *len);
+
+/* ---- a reply (participants/README.md, "The answer") ----------------------------------------- */
+
+struct assent_reply;
+
+ASSENT_API struct assent_reply *assent_reply_new(void); /* NULL: out of memory */
+ASSENT_API void assent_reply_free(struct assent_reply *reply);
+/* HTTP status; 200 until something sets it. */
+ASSENT_API int assent_reply_status(const struct assent_reply *reply);
+/* JSON with a NUL behind; "" when there is none. `len` may be NULL. */
+ASSENT_API const char *assent_reply_body(const struct assent_reply *reply, size_t *len);
+
+/* Status and JSON body, replacing what was there; `len` bytes are copied. */
+ASSENT_API void assent_reply_set(struct assent_reply *reply, int status, const char *json,
+                                 size_t len);
+/* Status and {"reason": "..."}, the text quoted as JSON needs it. */
+ASSENT_API void assent_reply_reason(struct assent_reply *reply, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- business code -------------------------------------------------------------------------- */
+
+/* What business code answers. Anything but ASSENT_YES undoes what it did in the transaction. */
+enum assent_vote {
+	ASSENT_YES = 0, /* done; a body set in the reply is the branch's result (16 KiB) */
+	ASSENT_READ_ONLY =
+	    1,              /* nothing to commit or undo: no second phase, locks are released now */
+	ASSENT_REFUSED = 2, /* the business says no */
+	ASSENT_FAILED = 3,  /* could not be done now: asked again until the deadline */
+};
+
+/* The work of one branch, inside an open transaction on `conn` with lock_timeout and
+ * statement_timeout set to the remaining time. It must not end that transaction, and has no
+ * other lasting effect: it may run again after a failure, and be undone after a success. */
+typedef enum assent_vote assent_work_fn(const struct assent_call *call, PGconn *conn,
+                                        struct assent_reply *reply, void *ctx);
+
+/* Sets the reason and returns ASSENT_REFUSED: return assent_refuse(reply, "not enough tea"); */
+ASSENT_API enum assent_vote assent_refuse(struct assent_reply *reply, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* What a failed `result` (NULL for a lost connection) means: data and constraint errors (classes
+ * 22 and 23) are refused, since asking again cannot help; the rest is ASSENT_FAILED. */
+ASSENT_API enum assent_vote assent_sql_failed(struct assent_reply *reply, const PGresult *result);
+
+/* ---- participant with PostgreSQL (participants/README.md, "The barrier") -------------------- */
+
+/* Creates or brings up to date the schema assent_participant. Idempotent; several processes may
+ * do it at once. `conn` is outside a transaction block. ASSENT_E_DATABASE, ASSENT_E_UNREACHABLE. */
+ASSENT_API int assent_participant_install(PGconn *conn, struct assent_error *err);
+/* Whether this server can prepare transactions (max_prepared_transactions is not 0).
+ * ASSENT_E_INVALID with what to do about it. */
+ASSENT_API int assent_participant_check(PGconn *conn, struct assent_error *err);
+
+/* The three calls of a branch under two-phase commit. `conn` is outside a transaction block, and
+ * is again afterwards (or lost: check PQstatus). They always fill `reply`; they wait for locks,
+ * at most for the call's remaining time. Each may be repeated, from any process, in any order.
+ *
+ * prepare: runs `work` and PREPARE TRANSACTION 'assent:<cluster>:<namespace>:<gid>:<branch>'.
+ * 200; 409 refused, rolled back before or too late; 503 ask again. */
+ASSENT_API void assent_prepare(PGconn *conn, const struct assent_call *call, assent_work_fn *work,
+                               void *ctx, struct assent_reply *reply);
+/* commit: COMMIT PREPARED, or with `Assent-One-Phase: true` runs `work` and commits it. 200, also
+ * when it was committed before; 409 {"outcome": "aborted"}; 503. */
+ASSENT_API void assent_commit(PGconn *conn, const struct assent_call *call, assent_work_fn *work,
+                              void *ctx, struct assent_reply *reply);
+/* rollback: undoes, and shuts out a prepare that comes later. 200; 409 {"outcome": "committed"}
+ * when it was committed before; 503. */
+ASSENT_API void assent_rollback(PGconn *conn, const struct assent_call *call,
+                                struct assent_reply *reply);
+
+/* For operations that end with their own local transaction (try, confirm, cancel, action,
+ * compensate): BEGIN, barrier, `work` unless the barrier answers, COMMIT. As above. */
+ASSENT_API void assent_run_once(PGconn *conn, const struct assent_call *call, assent_work_fn *work,
+                                void *ctx, struct assent_reply *reply);
+
+/* What the barrier says. Anything but ASSENT_BARRIER_RUN: end the transaction with COMMIT and
+ * send `reply`, which has been filled. */
+enum assent_barrier {
+	ASSENT_BARRIER_RUN = 0,       /* do the work, then assent_barrier_store, then COMMIT */
+	ASSENT_BARRIER_DUPLICATE = 1, /* done before: the stored reply */
+	ASSENT_BARRIER_EMPTY = 2,     /* cancel of what was never done: 200, and remembered */
+	ASSENT_BARRIER_SHUT_OUT = 3,  /* cancelled before it came, or confirm without try: 409 */
+	ASSENT_BARRIER_RUN_CONFIRMED = 4, /* a cancel whose confirm had run: undo that too, store */
+};
+
+/* The barrier by itself, inside the caller's open transaction. Returns an enum assent_barrier, or
+ * a negative error: then ROLLBACK and answer 503. */
+ASSENT_API int assent_barrier_enter(PGconn *conn, const struct assent_call *call,
+                                    struct assent_reply *reply, struct assent_error *err);
+ASSENT_API int assent_barrier_store(PGconn *conn, const struct assent_call *call,
+                                    const struct assent_reply *reply, struct assent_error *err);
+
+/* ---- server: a service as a table of functions ---------------------------------------------- */
+
+struct assent_server;
+
+struct assent_server_options {
+	const char *listen;   /* "127.0.0.1:7481"; port 0 picks a free one */
+	const char *database; /* libpq connection string */
+	/* Workers, each a thread with a connection of its own; 0 for 8, 4 and 8. Second phases have
+	 * workers of their own: first phases may all be waiting for locks that only a commit frees. */
+	unsigned n_first;
+	unsigned n_second;
+	unsigned n_route;
+};
+
+/* `err` says what is wrong with the options. Strings are copied. */
+ASSENT_API struct assent_server *assent_server_new(const struct assent_server_options *options,
+                                                   struct assent_error *err);
+/* Answers POST <path>/<op> with `work`. op "prepare" brings "commit" and "rollback" with it; the
+ * others (try, confirm, cancel, action, compensate) run as assent_run_once. Before start. */
+ASSENT_API int assent_server_on(struct assent_server *server, const char *path, const char *op,
+                                assent_work_fn *work, void *ctx, struct assent_error *err);
+/* A plain request: `conn` is outside a transaction block and connected; fill `reply`. `body` is
+ * at most 1 MiB and has a NUL behind. */
+typedef void assent_route_fn(const char *body, size_t len, PGconn *conn, struct assent_reply *reply,
+                             void *ctx);
+/* Answers `method` `path` with `route`. Before start. */
+ASSENT_API int assent_server_route(struct assent_server *server, const char *method,
+                                   const char *path, assent_route_fn *route, void *ctx,
+                                   struct assent_error *err);
+/* Installs the schema, checks the database, listens and starts the threads. From here until
+ * assent_server_free, SIGTERM and SIGINT are blocked in the calling thread; start other threads
+ * after this call. ASSENT_E_SYSTEM, ASSENT_E_DATABASE, ASSENT_E_UNREACHABLE, ASSENT_E_INVALID. */
+ASSENT_API int assent_server_start(struct assent_server *server, struct assent_error *err);
+/* "http://127.0.0.1:7481", with the port that was picked; "" before start. */
+ASSENT_API const char *assent_server_url(const struct assent_server *server);
+/* Serves until SIGTERM, SIGINT or assent_server_stop; then finishes what it has begun. */
+ASSENT_API void assent_server_run(struct assent_server *server);
+/* Makes assent_server_run return. Thread-safe, also in a signal handler. */
+ASSENT_API void assent_server_stop(struct assent_server *server);
+ASSENT_API void assent_server_free(struct assent_server *server);
+
+/* ---- client: start a global transaction ----------------------------------------------------- */
+
+struct assent_client;
+struct assent_txn;
+
+/* `url` is the coordinator's, "http://127.0.0.1:7470". The client is thread-safe. */
+ASSENT_API struct assent_client *assent_client_new(const char *url, struct assent_error *err);
+ASSENT_API void assent_client_free(struct assent_client *client);
+
+/* A submission. `gid` names it for ever: repeating the same submission is safe and returns the
+ * same transaction. gid [A-Za-z0-9._:~-]{1,128}; mode "2pc"; timeout_ms until the votes must be
+ * in, 1..3600000, 0 for the coordinator's default. */
+ASSENT_API struct assent_txn *assent_txn_new(const char *gid, const char *mode, int timeout_ms,
+                                             struct assent_error *err);
+/* `participant` is the URL (or name) that gets <participant>/prepare and so on; `payload` is JSON
+ * passed on byte for byte, or NULL. branch [A-Za-z0-9._~-]{1,32}. */
+ASSENT_API int assent_txn_add_branch(struct assent_txn *txn, const char *branch,
+                                     const char *participant, const char *payload,
+                                     struct assent_error *err);
+ASSENT_API void assent_txn_free(struct assent_txn *txn);
+
+/* Caller's storage. */
+struct assent_result {
+	char gid[129];
+	char state[32];   /* "preparing", "committed", ... */
+	char outcome[16]; /* "pending", "committed", "aborted", "mixed" */
+};
+
+/* Submits and waits up to wait_ms (0..60000) for the end; "pending" when it has not ended by then.
+ * Connection failures, 429 and 503 are tried again, 5 times in all within wait_ms plus 5 s: a
+ * submission is idempotent. ASSENT_E_UNREACHABLE means that it may or may not have been taken.
+ * Thread-safe for different `txn`. */
+ASSENT_API int assent_submit(struct assent_client *client, const struct assent_txn *txn,
+                             int wait_ms, struct assent_result *result, struct assent_error *err);
+/* How it stands. ASSENT_E_REFUSED with http_status 404 when the coordinator does not know it. */
+ASSENT_API int assent_get(struct assent_client *client, const char *gid,
+                          struct assent_result *result, struct assent_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* ASSENT_H */

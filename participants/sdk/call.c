@@ -1,0 +1,242 @@
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "internal.h"
+
+#define MS_MAX (24 * 3600 * 1000)
+
+static const char *const modes[] = {"2pc", "3pc", "tcc", "saga", "msg", NULL};
+static const char *const votes[] = {"prepare", "can_commit", "pre_commit", "try", "action", NULL};
+static const char *const decisions[] = {"commit",  "rollback", "do_commit",  "abort",
+                                        "confirm", "cancel",   "compensate", NULL};
+
+int64_t sdk_now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+bool sdk_identifier(const char *s, size_t max, const char *others)
+{
+	static const char letters[] =
+	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+	size_t n = 0;
+
+	for (; s[n]; n++) {
+		if (n == max || (!strchr(letters, s[n]) && !strchr(others, s[n])))
+			return false;
+	}
+	return n > 0;
+}
+
+static bool is_one_of(const char *s, const char *const *list)
+{
+	for (; *list; list++) {
+		if (strcmp(s, *list) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool sdk_call_is_vote(const struct assent_call *call)
+{
+	return call->one_phase || is_one_of(call->op, votes);
+}
+
+int sdk_patience_ms(const struct assent_call *call)
+{
+	int ms = assent_call_remaining_ms(call);
+	int least = sdk_call_is_vote(call) ? 1 : 1000;
+
+	return ms > least ? ms : least;
+}
+
+struct reader {
+	assent_header_fn *header;
+	void *ctx;
+	struct assent_error *err;
+};
+
+static int read_word(const struct reader *r, const char *name, const char *others, char *out,
+                     size_t size)
+{
+	const char *value = r->header(r->ctx, name);
+
+	if (!value)
+		return sdk_fail(r->err, ASSENT_E_INVALID, "the header %s is missing", name);
+	if (!sdk_identifier(value, size - 1, others))
+		return sdk_fail(r->err, ASSENT_E_INVALID, "the header %s is not valid", name);
+	snprintf(out, size, "%s", value);
+	return 0;
+}
+
+static int read_number(const struct reader *r, const char *name, int min, bool required, int *out)
+{
+	const char *value = r->header(r->ctx, name);
+	char *end;
+	long n;
+
+	*out = 0;
+	if (!value && !required)
+		return 0;
+	if (!value)
+		return sdk_fail(r->err, ASSENT_E_INVALID, "the header %s is missing", name);
+	n = strtol(value, &end, 10);
+	if (!*value || strspn(value, "-0123456789") != strlen(value) || *end || n < min ||
+	    n > INT32_MAX)
+		return sdk_fail(r->err, ASSENT_E_INVALID, "the header %s is not valid", name);
+	*out = (int)n;
+	return 0;
+}
+
+static int read_identity(const struct reader *r, struct assent_call *call)
+{
+	int rc;
+
+	if ((rc = read_word(r, "Assent-Cluster", "", call->cluster, sizeof(call->cluster))) ||
+	    (rc = read_word(r, "Assent-Namespace", "._~-", call->space, sizeof(call->space))) ||
+	    (rc = read_word(r, "Assent-Gid", "._:~-", call->gid, sizeof(call->gid))) ||
+	    (rc = read_word(r, "Assent-Branch", "._~-", call->branch, sizeof(call->branch))) ||
+	    (rc = read_word(r, "Assent-Op", "_", call->op, sizeof(call->op))) ||
+	    (rc = read_word(r, "Assent-Mode", "", call->mode, sizeof(call->mode))))
+		return rc;
+	if (!is_one_of(call->op, votes) && !is_one_of(call->op, decisions))
+		return sdk_fail(r->err, ASSENT_E_INVALID, "Assent-Op: unknown operation %s",
+		                call->op);
+	if (!is_one_of(call->mode, modes))
+		return sdk_fail(r->err, ASSENT_E_INVALID, "Assent-Mode: unknown mode %s",
+		                call->mode);
+	return 0;
+}
+
+static int read_terms(const struct reader *r, struct assent_call *call)
+{
+	const char *one_phase = r->header(r->ctx, "Assent-One-Phase");
+	int rc;
+
+	if ((rc = read_number(r, "Assent-Attempt", 1, true, &call->attempt)) ||
+	    (rc = read_number(r, "Assent-Timeout-Ms", INT32_MIN, true, &call->timeout_ms)) ||
+	    (rc = read_number(r, "Assent-Hold-Ms", 0, false, &call->hold_ms)))
+		return rc;
+	if (call->timeout_ms > MS_MAX)
+		call->timeout_ms = MS_MAX;
+	call->until_us = sdk_now_us() + (int64_t)call->timeout_ms * 1000;
+	if (!one_phase || strcmp(one_phase, "false") == 0)
+		return 0;
+	if (strcmp(one_phase, "true") != 0 || strcmp(call->op, "commit") != 0)
+		return sdk_fail(r->err, ASSENT_E_INVALID,
+		                "the header Assent-One-Phase is not valid for this call");
+	call->one_phase = true;
+	return 0;
+}
+
+/* The parts contain no quote, and no colon but the gid's, so that the name is unambiguous. A name
+ * beyond the limit keeps the cluster, so that a sweep finds its own, and hashes the whole. */
+static int make_name(struct assent_call *call, struct assent_error *err)
+{
+	char full[sizeof("assent:::") + sizeof(call->cluster) + sizeof(call->space) +
+	          sizeof(call->gid) + sizeof(call->branch)];
+	unsigned char hash[EVP_MAX_MD_SIZE];
+	unsigned n_hash = 0;
+	int at, len;
+
+	len = snprintf(full, sizeof(full), "assent:%s:%s:%s:%s", call->cluster, call->space,
+	               call->gid, call->branch);
+	if (len <= SDK_NAME_MAX) {
+		snprintf(call->name, sizeof(call->name), "%.*s", SDK_NAME_MAX, full);
+		return 0;
+	}
+	if (!EVP_Digest(full, (size_t)len, hash, &n_hash, EVP_sha256(), NULL))
+		return sdk_fail(err, ASSENT_E_SYSTEM, "SHA-256 is not available");
+	at = snprintf(call->name, sizeof(call->name), "assent:%s:", call->cluster);
+	for (unsigned i = 0; i < n_hash; i++)
+		at += snprintf(call->name + at, sizeof(call->name) - (size_t)at, "%02x", hash[i]);
+	return 0;
+}
+
+int assent_call_new(struct assent_call **out, assent_header_fn *header, void *ctx, const void *body,
+                    size_t len, struct assent_error *err)
+{
+	struct reader r = {header, ctx, err};
+	struct assent_call *call = calloc(1, sizeof(*call));
+	int rc;
+
+	*out = NULL;
+	if (!call || !(call->body = malloc(len + 1))) {
+		free(call);
+		return sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
+	}
+	if ((rc = read_identity(&r, call)) || (rc = read_terms(&r, call)) ||
+	    (rc = make_name(call, err))) {
+		assent_call_free(call);
+		return rc;
+	}
+	if (len)
+		memcpy(call->body, body, len);
+	call->body[len] = '\0';
+	call->len = len;
+	*out = call;
+	return 0;
+}
+
+void assent_call_free(struct assent_call *call)
+{
+	if (!call)
+		return;
+	free(call->body);
+	free(call);
+}
+
+const char *assent_call_cluster(const struct assent_call *call)
+{
+	return call->cluster;
+}
+
+const char *assent_call_namespace(const struct assent_call *call)
+{
+	return call->space;
+}
+
+const char *assent_call_gid(const struct assent_call *call)
+{
+	return call->gid;
+}
+
+const char *assent_call_branch(const struct assent_call *call)
+{
+	return call->branch;
+}
+
+const char *assent_call_op(const struct assent_call *call)
+{
+	return call->op;
+}
+
+int assent_call_attempt(const struct assent_call *call)
+{
+	return call->attempt;
+}
+
+int assent_call_one_phase(const struct assent_call *call)
+{
+	return call->one_phase;
+}
+
+int assent_call_remaining_ms(const struct assent_call *call)
+{
+	int64_t left = (call->until_us - sdk_now_us()) / 1000;
+
+	return left > 0 ? (int)left : 0;
+}
+
+const char *assent_call_body(const struct assent_call *call, size_t *len)
+{
+	if (len)
+		*len = call->len;
+	return call->body;
+}

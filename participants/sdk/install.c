@@ -1,0 +1,92 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+/* Any number, the same in every process: two that install at once take turns. */
+#define LOCK_SQL "SELECT pg_advisory_xact_lock(4702111234474983745)"
+
+static int exec_ok(PGconn *conn, const char *sql, struct assent_error *err)
+{
+	PGresult *result = PQexec(conn, sql);
+	int rc = sdk_pg_ok(result) ? 0 : sdk_fail_pg(err, conn, result);
+
+	PQclear(result);
+	return rc;
+}
+
+/* A number the statement returns; a NULL is 0. */
+static int query_number(PGconn *conn, const char *sql, unsigned *n, struct assent_error *err)
+{
+	PGresult *result = PQexec(conn, sql);
+	int rc = 0;
+
+	*n = 0;
+	if (!sdk_pg_ok(result))
+		rc = sdk_fail_pg(err, conn, result);
+	else if (PQntuples(result) == 1)
+		*n = (unsigned)strtoul(PQgetvalue(result, 0, 0), NULL, 10);
+	PQclear(result);
+	return rc;
+}
+
+static int current_version(PGconn *conn, unsigned *version, struct assent_error *err)
+{
+	unsigned exists;
+	int rc = query_number(conn,
+	                      "SELECT (to_regclass('assent_participant.version') IS NOT NULL)::int",
+	                      &exists, err);
+
+	*version = 0;
+	if (rc || !exists)
+		return rc;
+	return query_number(conn, "SELECT max(version) FROM assent_participant.version", version,
+	                    err);
+}
+
+/* Each file registers itself in assent_participant.version. All in one transaction: a process
+ * that dies halfway leaves nothing. */
+static int upgrade(PGconn *conn, struct assent_error *err)
+{
+	unsigned version;
+	int rc;
+
+	if ((rc = exec_ok(conn, "BEGIN ISOLATION LEVEL READ COMMITTED", err)) ||
+	    (rc = exec_ok(conn, LOCK_SQL, err)) || (rc = current_version(conn, &version, err)))
+		return rc;
+	for (; version < participant_sql_n; version++) {
+		rc = exec_ok(conn, participant_sql[version], err);
+		if (rc)
+			return rc;
+	}
+	return exec_ok(conn, "COMMIT", err);
+}
+
+int assent_participant_install(PGconn *conn, struct assent_error *err)
+{
+	unsigned version;
+	int rc;
+
+	if (PQtransactionStatus(conn) != PQTRANS_IDLE)
+		return sdk_fail(
+		    err, PQstatus(conn) == CONNECTION_OK ? ASSENT_E_INVALID : ASSENT_E_UNREACHABLE,
+		    "the connection is lost or inside a transaction block");
+	rc = current_version(conn, &version, err);
+	if (rc || version >= participant_sql_n)
+		return rc;
+	rc = upgrade(conn, err);
+	sdk_pg_rollback(conn);
+	return rc;
+}
+
+int assent_participant_check(PGconn *conn, struct assent_error *err)
+{
+	unsigned n;
+	int rc = query_number(conn, "SELECT current_setting('max_prepared_transactions')", &n, err);
+
+	if (rc || n)
+		return rc;
+	return sdk_fail(err, ASSENT_E_INVALID,
+	                "max_prepared_transactions is 0: set it in postgresql.conf to the number "
+	                "of branches in flight at once (for example 100) and restart PostgreSQL");
+}

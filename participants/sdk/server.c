@@ -1,0 +1,235 @@
+/*
+ * server.c - the server helper: which function answers which request, and the server's life.
+ *
+ *	new ----on, route----> configured ----start----> serving
+ *	serving ----SIGTERM, SIGINT, stop----> no routes ----routes' work done---->
+ *	closed ----all work done, all replies sent----> stopped ----free
+ *
+ * Routes are refused first: they may wait for a transaction whose branch is on this very server,
+ * which therefore goes on answering the coordinator until they are done.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "server.h"
+
+#define DRAIN_US 20000000
+
+struct assent_server *assent_server_new(const struct assent_server_options *options,
+                                        struct assent_error *err)
+{
+	struct assent_server *s;
+
+	if (!options->listen || !options->database) {
+		sdk_fail(err, ASSENT_E_INVALID, "the options listen and database are required");
+		return NULL;
+	}
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		goto nomem;
+	s->listen_fd = s->signal_fd = s->stop_fd = -1;
+	s->n_first = options->n_first ? options->n_first : 8;
+	s->n_second = options->n_second ? options->n_second : 4;
+	s->n_route = options->n_route ? options->n_route : 8;
+	s->listen = strdup(options->listen);
+	s->database = strdup(options->database);
+	s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (!s->listen || !s->database || s->stop_fd < 0)
+		goto nomem;
+	return s;
+nomem:
+	assent_server_free(s);
+	sdk_fail(err, ASSENT_E_NOMEM, "out of memory or descriptors");
+	return NULL;
+}
+
+/* Adds a row; the table is only read once the server runs. */
+static struct target *add_target(struct assent_server *s, const char *method, const char *path,
+                                 const char *op, struct assent_error *err)
+{
+	struct target *t = &s->target[s->n_target];
+	const char *slash = *op ? "/" : "";
+
+	if (s->n_target == TARGET_MAX || s->daemon || path[0] != '/' ||
+	    strlen(path) + strlen(op) + 2 > sizeof(t->path) ||
+	    strlen(method) >= sizeof(t->method)) {
+		sdk_fail(err, ASSENT_E_INVALID,
+		         "%s: not a path, too many of them, or too late to add one", path);
+		return NULL;
+	}
+	memset(t, 0, sizeof(*t));
+	strcpy(t->method, method);
+	strcpy(t->op, op);
+	stpcpy(stpcpy(stpcpy(t->path, strcmp(path, "/") ? path : ""), slash), op);
+	s->n_target++;
+	return t;
+}
+
+static int add_op(struct assent_server *s, const char *path, const char *op, assent_work_fn *work,
+                  void *ctx, struct assent_error *err)
+{
+	struct target *t = add_target(s, "POST", path, op, err);
+
+	if (!t)
+		return ASSENT_E_INVALID;
+	t->work = work;
+	t->ctx = ctx;
+	return 0;
+}
+
+int assent_server_on(struct assent_server *s, const char *path, const char *op,
+                     assent_work_fn *work, void *ctx, struct assent_error *err)
+{
+	static const char *const once[] = {"try",    "confirm",    "cancel",
+	                                   "action", "compensate", NULL};
+	int rc;
+
+	if (strcmp(op, "prepare") == 0) {
+		if ((rc = add_op(s, path, "prepare", work, ctx, err)) ||
+		    (rc = add_op(s, path, "commit", work, ctx, err)))
+			return rc;
+		return add_op(s, path, "rollback", work, ctx, err);
+	}
+	for (size_t i = 0; once[i]; i++) {
+		if (strcmp(op, once[i]) == 0)
+			return add_op(s, path, op, work, ctx, err);
+	}
+	return sdk_fail(err, ASSENT_E_INVALID, "unknown operation %s", op);
+}
+
+int assent_server_route(struct assent_server *s, const char *method, const char *path,
+                        assent_route_fn *route, void *ctx, struct assent_error *err)
+{
+	struct target *t = add_target(s, method, path, "", err);
+
+	if (!t)
+		return ASSENT_E_INVALID;
+	t->route = route;
+	t->ctx = ctx;
+	return 0;
+}
+
+/* A service that cannot prepare must not start and then fail each transaction. */
+static int check_database(struct assent_server *s, struct assent_error *err)
+{
+	PGconn *conn = sdk_pg_connect(s->database);
+	int rc;
+
+	if (!conn || PQstatus(conn) != CONNECTION_OK)
+		rc = sdk_fail(err, ASSENT_E_UNREACHABLE, "%s",
+		              conn ? PQerrorMessage(conn) : "out of memory");
+	else if ((rc = assent_participant_check(conn, err)) == 0)
+		rc = assent_participant_install(conn, err);
+	PQfinish(conn);
+	return rc;
+}
+
+/* Before any thread exists, so that all of them inherit the mask and only run() sees signals. */
+static int take_signals(struct assent_server *s, struct assent_error *err)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	if (pthread_sigmask(SIG_BLOCK, &set, &s->mask_before))
+		return sdk_fail(err, ASSENT_E_SYSTEM, "signals cannot be blocked");
+	s->mask_taken = true;
+	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (s->signal_fd < 0)
+		return sdk_fail(err, ASSENT_E_SYSTEM, "signalfd: %s", strerror(errno));
+	return 0;
+}
+
+int assent_server_start(struct assent_server *s, struct assent_error *err)
+{
+	int rc;
+
+	if (s->daemon)
+		return sdk_fail(err, ASSENT_E_INVALID, "the server was started before");
+	rc = check_database(s, err);
+	if (rc)
+		return rc;
+	s->listen_fd = sdk_listen(s->listen, s->url, sizeof(s->url), err);
+	if (s->listen_fd < 0)
+		return s->listen_fd;
+	rc = take_signals(s, err);
+	if (rc)
+		return rc;
+	s->first = sdk_pool_start(s->n_first, s->database);
+	s->second = sdk_pool_start(s->n_second, s->database);
+	s->route = sdk_pool_start(s->n_route, s->database);
+	if (!s->first || !s->second || !s->route)
+		return sdk_fail(err, ASSENT_E_SYSTEM, "no threads");
+	return sdk_http_start(s, err);
+}
+
+const char *assent_server_url(const struct assent_server *s)
+{
+	return s->url;
+}
+
+void assent_server_stop(struct assent_server *s)
+{
+	uint64_t one = 1;
+	ssize_t n = write(s->stop_fd, &one, sizeof(one));
+
+	(void)n; /* fails only when it is set already */
+}
+
+/* In the order given on top. Bounded: a work function that never returns is waited for only by
+ * assent_server_free. */
+static void drain(struct assent_server *s)
+{
+	int64_t until_us = sdk_now_us() + DRAIN_US;
+
+	atomic_store(&s->phase, PHASE_NO_ROUTES);
+	sdk_pool_wait_idle(s->route, until_us);
+	atomic_store(&s->phase, PHASE_CLOSED);
+	sdk_http_quiesce(s);
+	sdk_pool_wait_idle(s->first, until_us);
+	sdk_pool_wait_idle(s->second, until_us);
+}
+
+void assent_server_run(struct assent_server *s)
+{
+	struct pollfd fds[] = {{.fd = s->signal_fd, .events = POLLIN},
+	                       {.fd = s->stop_fd, .events = POLLIN}};
+	struct signalfd_siginfo info;
+
+	while (poll(fds, 2, -1) < 0 && errno == EINTR)
+		;
+	/* Taken off the queue, or it would be delivered once the mask is restored. */
+	while (read(s->signal_fd, &info, sizeof(info)) > 0)
+		;
+	drain(s);
+}
+
+void assent_server_free(struct assent_server *s)
+{
+	if (!s)
+		return;
+	atomic_store(&s->phase, PHASE_CLOSED);
+	sdk_pool_free(s->route);
+	sdk_pool_free(s->first);
+	sdk_pool_free(s->second);
+	/* After the workers: no connection may be suspended when the daemon stops. */
+	sdk_http_stop(s);
+	if (s->listen_fd >= 0)
+		close(s->listen_fd);
+	if (s->signal_fd >= 0)
+		close(s->signal_fd);
+	if (s->stop_fd >= 0)
+		close(s->stop_fd);
+	if (s->mask_taken)
+		pthread_sigmask(SIG_SETMASK, &s->mask_before, NULL);
+	free(s->listen);
+	free(s->database);
+	free(s);
+}

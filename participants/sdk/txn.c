@@ -1,0 +1,59 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "client.h"
+
+struct assent_txn *assent_txn_new(const char *gid, const char *mode, int timeout_ms,
+                                  struct assent_error *err)
+{
+	struct assent_txn *txn;
+
+	if (!sdk_identifier(gid, sizeof(txn->gid) - 1, "._:~-") || !sdk_identifier(mode, 8, "") ||
+	    timeout_ms < 0) {
+		sdk_fail(err, ASSENT_E_INVALID, "gid, mode or timeout_ms is not valid");
+		return NULL;
+	}
+	txn = calloc(1, sizeof(*txn));
+	if (!txn) {
+		sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
+		return NULL;
+	}
+	strcpy(txn->gid, gid);
+	sdk_text_printf(&txn->json, "{\"gid\":\"%s\",\"mode\":\"%s\",", gid, mode);
+	if (timeout_ms)
+		sdk_text_printf(&txn->json, "\"timeout_ms\":%d,", timeout_ms);
+	sdk_text_puts(&txn->json, "\"branches\":[");
+	return txn;
+}
+
+int assent_txn_add_branch(struct assent_txn *txn, const char *branch, const char *participant,
+                          const char *payload, struct assent_error *err)
+{
+	struct sdk_text *json = &txn->json;
+
+	if (!sdk_identifier(branch, 32, "._~-"))
+		return sdk_fail(err, ASSENT_E_INVALID, "branch id is not valid");
+	/* It is put between other members as it is. */
+	if (payload && !sdk_json_valid(payload, strlen(payload)))
+		return sdk_fail(err, ASSENT_E_INVALID, "payload of branch %s is not JSON", branch);
+	sdk_text_printf(json, "%s{\"id\":\"%s\",\"participant\":", txn->n_branch ? "," : "",
+	                branch);
+	sdk_text_json(json, participant);
+	if (payload) {
+		sdk_text_puts(json, ",\"payload\":");
+		sdk_text_puts(json, payload);
+	}
+	sdk_text_puts(json, "}");
+	txn->n_branch++;
+	if (json->failed)
+		return sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
+	return 0;
+}
+
+void assent_txn_free(struct assent_txn *txn)
+{
+	if (!txn)
+		return;
+	sdk_text_release(&txn->json);
+	free(txn);
+}
