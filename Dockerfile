@@ -14,7 +14,7 @@ RUN make -j"$(nproc)" && make install DESTDIR=/out prefix=/usr
 
 FROM base
 RUN make deps DEPS=runtime && rm -rf /src /var/lib/apt/lists/* \
-	&& useradd --system --uid 7470 --no-create-home --shell /usr/sbin/nologin assent
+	&& useradd --system --no-create-home --shell /usr/sbin/nologin assent
 WORKDIR /
 COPY --from=build /out/ /
 USER assent
