@@ -92,7 +92,7 @@ enum event_type {
 	EV_UNKNOWN,         /* 429, 5xx, timeout, refused, reset: retry */
 	EV_CONTRACT,        /* any other answer: the participant breaks the contract */
 	EV_TIMER,           /* now_us >= txn_due_us() */
-	EV_RESUME,          /* reloaded from the journal */
+	EV_RESUME,          /* reloaded from the journal: TXN_MIXED too, for alerts that got lost */
 	EV_TYPE_MAX,
 };
 

@@ -218,7 +218,7 @@ static int decided_contract(struct txn *t, const struct event *ev, struct effect
 	return 0;
 }
 
-/* Also after a restart: the calls of this state for the branches that are still open. */
+/* The calls of this state for the branches that are still open. */
 static int decided_work(struct txn *t, const struct event *ev, struct effects *fx)
 {
 	work(t, ev, fx);
@@ -236,7 +236,7 @@ static void obeyed(struct txn *t, const struct event *ev, enum branch_state stat
 }
 
 /* The branch had decided alone, and otherwise. Nothing is left to call it for; people must know,
- * and must not be told before the record: after a crash nobody would say it a second time. */
+ * but not before the record: what they are told must still be true after a crash. */
 static void disobeyed(struct txn *t, const struct event *ev, enum branch_state state,
                       struct effects *fx)
 {
@@ -272,6 +272,24 @@ static int aborting_committed(struct txn *t, const struct event *ev, struct effe
 {
 	disobeyed(t, ev, BRANCH_HEURISTIC_COMMITTED, fx);
 	return 0;
+}
+
+/* After a restart. A crash may have come between the record of a heuristic finding and its alert,
+ * and that branch is not called any more: say it again rather than perhaps never. */
+static int mixed_resume(struct txn *t, const struct event *ev, struct effects *fx)
+{
+	(void)ev;
+	for (unsigned i = 0; i < t->n_branch; i++) {
+		if (BIT(t->branch[i].state) & TWO_PHASE_HEURISTIC)
+			calls_alert(t, i, ALERT_HEURISTIC, fx);
+	}
+	return 0;
+}
+
+static int decided_resume(struct txn *t, const struct event *ev, struct effects *fx)
+{
+	work(t, ev, fx);
+	return mixed_resume(t, ev, fx);
 }
 
 /* A single branch has settled the matter, in one phase or before its barrier: its word is the
@@ -356,14 +374,14 @@ static step_fn *const table[TXN_STATE_MAX][EV_TYPE_MAX] = {
 		[EV_YES] = reject, [EV_READ_ONLY] = reject, [EV_NO] = reject,
 		[EV_DONE] = committing_done, [EV_FOUND_COMMITTED] = committing_done, [EV_FOUND_ABORTED] = committing_aborted,
 		[EV_WORKING] = working, [EV_UNKNOWN] = decided_unknown, [EV_CONTRACT] = decided_contract,
-		[EV_TIMER] = decided_work, [EV_RESUME] = decided_work,
+		[EV_TIMER] = decided_work, [EV_RESUME] = decided_resume,
 	},
 	[TXN_ABORTING] = {
 		[EV_SUBMIT] = ignore,
 		[EV_YES] = reject, [EV_READ_ONLY] = reject, [EV_NO] = reject,
 		[EV_DONE] = aborting_done, [EV_FOUND_COMMITTED] = aborting_committed, [EV_FOUND_ABORTED] = aborting_done,
 		[EV_WORKING] = working, [EV_UNKNOWN] = decided_unknown, [EV_CONTRACT] = decided_contract,
-		[EV_TIMER] = decided_work, [EV_RESUME] = decided_work,
+		[EV_TIMER] = decided_work, [EV_RESUME] = decided_resume,
 	},
 	[TXN_ONE_PHASE] = {
 		[EV_SUBMIT] = ignore,
@@ -379,16 +397,16 @@ static step_fn *const table[TXN_STATE_MAX][EV_TYPE_MAX] = {
 		[EV_WORKING] = working, [EV_UNKNOWN] = decided_unknown, [EV_CONTRACT] = decided_contract,
 		[EV_TIMER] = decided_work, [EV_RESUME] = decided_work,
 	},
-#define ENDED { \
+#define ENDED(resume) { \
 		[EV_SUBMIT] = ignore, \
 		[EV_YES] = ignore, [EV_READ_ONLY] = ignore, [EV_NO] = ignore, \
 		[EV_DONE] = ignore, [EV_FOUND_COMMITTED] = ignore, [EV_FOUND_ABORTED] = ignore, \
 		[EV_WORKING] = ignore, [EV_UNKNOWN] = ignore, [EV_CONTRACT] = ignore, \
-		[EV_TIMER] = ignore, [EV_RESUME] = ignore, \
+		[EV_TIMER] = ignore, [EV_RESUME] = resume, \
 	}
-	[TXN_COMMITTED] = ENDED,
-	[TXN_ABORTED] = ENDED,
-	[TXN_MIXED] = ENDED,
+	[TXN_COMMITTED] = ENDED(ignore),
+	[TXN_ABORTED] = ENDED(ignore),
+	[TXN_MIXED] = ENDED(mixed_resume),
 #undef ENDED
 };
 /* clang-format on */

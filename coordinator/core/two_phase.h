@@ -9,6 +9,8 @@
 
 #define BIT(n) (1u << (n))
 
+#define TWO_PHASE_HEURISTIC (BIT(BRANCH_HEURISTIC_COMMITTED) | BIT(BRANCH_HEURISTIC_ABORTED))
+
 /* Sets are bit masks over the enums named. */
 struct two_phase {
 	enum txn_op op;    /* what open branches are called for */

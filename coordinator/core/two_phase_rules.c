@@ -1,7 +1,6 @@
 #include "core/two_phase.h"
 
-#define HEURISTIC (BIT(BRANCH_HEURISTIC_COMMITTED) | BIT(BRANCH_HEURISTIC_ABORTED))
-
+/* See two_phase.h; the edges are drawn at the top of two_phase.c. */
 const struct two_phase two_phase[TXN_STATE_MAX] = {
     [TXN_ACTIVE] =
         {
@@ -62,7 +61,7 @@ const struct two_phase two_phase[TXN_STATE_MAX] = {
     [TXN_MIXED] =
         {
             .answered = BIT(BRANCH_READ_ONLY) | BIT(BRANCH_COMMITTED) | BIT(BRANCH_ABORTED) |
-                        HEURISTIC,
+                        TWO_PHASE_HEURISTIC,
             .outcome = BIT(OUTCOME_MIXED),
         },
 };
@@ -132,7 +131,7 @@ const char *two_phase_broken(const struct txn *t)
 		return "branch states fit the state";
 	if (p->open && !(p->open & states))
 		return "an unfinished state waits for somebody";
-	if ((t->outcome == OUTCOME_MIXED) != ((states & HEURISTIC) != 0))
+	if ((t->outcome == OUTCOME_MIXED) != ((states & TWO_PHASE_HEURISTIC) != 0))
 		return "mixed exactly when some branch decided alone";
 	if ((states & found_commit) && (states & found_abort))
 		return "branches that obeyed have obeyed one decision";

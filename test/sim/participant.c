@@ -1,0 +1,132 @@
+#include "sim.h"
+
+static const char *const op_name[OP_MAX] = {"none", "prepare", "commit", "rollback"};
+
+static void reply(struct world *w, const struct msg *rq, struct answer answer, int64_t retry_us)
+{
+	struct msg m = *rq;
+
+	m.kind = MSG_REPLY;
+	m.answer = answer;
+	m.retry_after_us = retry_us;
+	if (!rq->silent)
+		transmit(w, &m);
+}
+
+static struct answer status(int code)
+{
+	return (struct answer){.status = code, .vote = "", .outcome = ""};
+}
+
+static struct answer found(const char *outcome)
+{
+	return (struct answer){.status = 409, .vote = "", .outcome = outcome};
+}
+
+static struct answer first_phase(struct world *w, unsigned branch, enum row work)
+{
+	struct participant *p = &w->part[branch];
+
+	if (p->read_only)
+		return (struct answer){.status = 200, .vote = "read_only", .outcome = ""};
+	if (chance(w, w->climate.refuse))
+		return status(409); /* leaves no row: asked again it may say yes */
+	p->row = work;
+	if (work == ROW_PREPARED && chance(w, w->climate.alone))
+		post(w, &(struct msg){.kind = MSG_ALONE, .branch = branch},
+		     w->now_us + rnd_us(w, 10 * SECOND));
+	return status(200);
+}
+
+/* The barrier, by the book: design of the participants' side. */
+static struct answer execute(struct world *w, const struct msg *m)
+{
+	struct participant *p = &w->part[m->branch];
+	bool first = m->op == OP_PREPARE || m->one_phase;
+
+	check_work(w, m);
+	trace(w, "branch %u: %s%s, row %d", m->branch, op_name[m->op], m->one_phase ? " (1p)" : "",
+	      (int)p->row);
+	if (first && p->row == ROW_NONE)
+		return first_phase(w, m->branch,
+		                   m->op == OP_PREPARE ? ROW_PREPARED : ROW_COMMITTED);
+	if (m->op == OP_ROLLBACK) {
+		if (p->row == ROW_COMMITTED)
+			return found("committed");
+		p->row = ROW_TOMBSTONE;
+		return status(200);
+	}
+	if (p->row == ROW_TOMBSTONE || p->row == ROW_NONE)
+		return found("aborted");
+	if (m->op == OP_COMMIT)
+		p->row = ROW_COMMITTED;
+	return status(200);
+}
+
+/* An answer that says nothing or the wrong thing about work that did not run, or did. */
+static bool odd_answer(struct world *w, const struct msg *m)
+{
+	static const int code[] = {202, 425, 429, 503, 500, 502, 408, 404, 400, 302};
+	int odd = code[rnd(w) % (sizeof code / sizeof code[0])];
+	int64_t retry_us = odd == 503 || odd == 429 ? rnd_us(w, 20 * SECOND) : 0;
+
+	if (!chance(w, w->climate.odd))
+		return false;
+	if (odd == 202) {
+		struct msg later = *m;
+
+		later.silent = true;
+		later.life = w->part[m->branch].life;
+		post(w, &later, w->now_us + rnd_us(w, 5 * SECOND));
+	} else if (chance(w, 30)) {
+		(void)execute(w, m);
+	}
+	trace(w, "branch %u: %s answered %d", m->branch, op_name[m->op], odd);
+	reply(w, m, status(odd), retry_us);
+	return true;
+}
+
+static void crash(struct world *w, unsigned branch)
+{
+	struct participant *p = &w->part[branch];
+
+	p->life++; /* work begun with a 202 is forgotten, rows are not */
+	p->down_until_us = w->now_us + rnd_us(w, 20 * SECOND);
+	trace(w, "branch %u: crash", branch);
+}
+
+void participant_request(struct world *w, const struct msg *m)
+{
+	struct participant *p = &w->part[m->branch];
+	struct answer answer;
+
+	if (m->silent && m->life != p->life)
+		return;
+	if (w->faults && w->now_us < p->down_until_us) {
+		if (rnd(w) % 2)
+			reply(w, m, (struct answer){.err = ERR_REFUSED}, 0);
+		return;
+	}
+	if (chance(w, w->climate.part_crash)) {
+		crash(w, m->branch);
+		return;
+	}
+	if (!m->silent && odd_answer(w, m))
+		return;
+	answer = execute(w, m);
+	if (chance(w, w->climate.part_crash))
+		crash(w, m->branch); /* the work is durable, the answer is not on its way */
+	else
+		reply(w, m, answer, 0);
+}
+
+void participant_alone(struct world *w, const struct msg *m)
+{
+	struct participant *p = &w->part[m->branch];
+
+	if (p->row != ROW_PREPARED || !w->faults)
+		return;
+	p->row = rnd(w) % 2 ? ROW_COMMITTED : ROW_TOMBSTONE;
+	p->alone = true;
+	trace(w, "branch %u: decides alone, row %d", m->branch, (int)p->row);
+}

@@ -1,0 +1,180 @@
+/*
+ * sim.h - the production core in a hostile world with virtual time.
+ *
+ * One seed = one world: a coordinator with a journal (coordinator.c), participants that keep the
+ * rules of their barrier (participant.c), the network between them (world.c), and what must hold
+ * whatever happens (check.c). Nothing here reads a clock or a random source, so a seed replays
+ * byte for byte; every event goes into a running hash that is compared to prove it.
+ */
+#ifndef SIM_SIM_H
+#define SIM_SIM_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/heap.h"
+#include "core/txn.h"
+#include "core/verdict.h"
+
+#define SECOND     ((int64_t)1000000)
+#define RECORD_MAX 64
+#define MSG_MAX    8192
+#define QUEUE_MAX  2048
+
+enum msg_kind {
+	MSG_REQUEST,
+	MSG_REPLY,
+	MSG_TIMEOUT, /* the coordinator gives up on a call */
+	MSG_FLUSH,   /* start writing what is in the journal's queue */
+	MSG_FLUSHED,
+	MSG_RESTART, /* the coordinator comes back */
+	MSG_ALONE,   /* a participant decides by itself */
+};
+
+struct msg {
+	struct heap_node node;
+	enum msg_kind kind;
+	unsigned branch;
+	enum txn_op op;
+	bool one_phase;
+	bool silent; /* work begun with a 202: nobody waits for the reply */
+	uint32_t attempt;
+	unsigned life; /* the coordinator's, or for silent work the participant's */
+	struct answer answer;
+	int64_t retry_after_us;
+};
+
+/* What the journal remembers of one step. */
+struct image {
+	bool present;
+	enum txn_state state;
+	enum txn_outcome outcome;
+	uint8_t branch[TXN_BRANCH_MAX];
+};
+
+struct record_slot {
+	uint64_t seq;
+	struct image image;
+};
+
+struct queued_action {
+	struct action action;
+	uint64_t wait_seq; /* the record that must be durable first */
+	bool done;
+};
+
+enum row {
+	ROW_NONE, /* never heard of it, or refused: refusals leave no row */
+	ROW_PREPARED,
+	ROW_COMMITTED,
+	ROW_TOMBSTONE,
+};
+
+struct participant {
+	enum row row; /* durable */
+	bool alone;   /* it decided by itself */
+	bool read_only;
+	unsigned life;
+	int64_t down_until_us;
+};
+
+struct call {
+	bool open;
+	uint32_t attempt;
+};
+
+/* How bad this world is, in percent. */
+struct climate {
+	unsigned loss, twice, slow, crash, refuse, odd, part_crash, alone, jump;
+	int64_t delay_us;
+};
+
+struct world {
+	uint64_t seed, rng, hash;
+	bool faults, trace;
+	struct climate climate;
+	int64_t now_us, heal_us;
+	struct heap heap;
+	struct msg *pool;
+	struct msg **free_msg;
+	size_t n_free, n_pool;
+
+	/* The coordinator, volatile. */
+	struct txn t;
+	struct arena arena;
+	bool up;
+	unsigned life;
+	int64_t shift_us; /* its monotonic clock is now + shift */
+	int64_t lag_us;   /* how late its next timer is */
+	struct call call[TXN_BRANCH_MAX][OP_MAX];
+	struct record_slot record[RECORD_MAX];
+	size_t n_record, n_flushing;
+	uint64_t record_seq, forced_seq;
+	struct queued_action *queue;
+	size_t n_queue;
+
+	/* What survives it. */
+	struct image durable;
+	uint64_t durable_seq;
+	int64_t deadline_us;
+	unsigned n_branch;
+	int64_t timeout_us[TXN_BRANCH_MAX];
+	struct retry_policy retry;
+	struct participant part[TXN_BRANCH_MAX];
+	bool asked[TXN_BRANCH_MAX];      /* first-phase work may have reached it */
+	bool alert_open[TXN_BRANCH_MAX]; /* exhausted or contract, as stored */
+	bool alert_alone[TXN_BRANCH_MAX];
+	bool close_lost[TXN_BRANCH_MAX];
+	enum txn_outcome announced;
+
+	unsigned crashes;
+	uint64_t events;
+};
+
+/* world.c */
+uint64_t rnd(struct world *w);
+int64_t rnd_us(struct world *w, int64_t below_us);
+bool chance(struct world *w, unsigned percent); /* never once the faults are over */
+struct world *world_new(void);
+void world_free(struct world *w);
+/* Lives through one world from its beginning; `w` may have been used for others before. */
+void world_run(struct world *w, uint64_t seed, bool trace);
+void post(struct world *w, const struct msg *m, int64_t at_us);
+void transmit(struct world *w, const struct msg *m);
+void trace(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void note(struct world *w, uint64_t what);
+_Noreturn void fail(const struct world *w, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+#define must(w, cond)                                                    \
+	do {                                                             \
+		if (!(cond))                                             \
+			fail(w, "%s:%d: %s", __FILE__, __LINE__, #cond); \
+	} while (0)
+
+/* coordinator.c */
+void coordinator_start(struct world *w);
+void coordinator_timer(struct world *w);
+int64_t coordinator_due_us(const struct world *w);
+void coordinator_msg(struct world *w, const struct msg *m);
+void coordinator_submit_again(struct world *w);
+void coordinator_crash(struct world *w);
+bool coordinator_idle(const struct world *w);
+
+/* participant.c */
+void participant_request(struct world *w, const struct msg *m);
+void participant_alone(struct world *w, const struct msg *m);
+
+/* check.c */
+enum txn_outcome image_decision(const struct image *image, unsigned n_branch);
+void check_step(struct world *w, const struct event *ev, int rc, const struct effects *fx);
+void check_durable(struct world *w, const struct image *next);
+void check_action(struct world *w, const struct action *a);
+void check_work(struct world *w, const struct msg *m);
+void check_atomic(struct world *w);
+void check_end(struct world *w);
+
+#endif /* SIM_SIM_H */
