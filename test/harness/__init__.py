@@ -1,0 +1,1 @@
+"""Real processes, real PostgreSQL, real HTTP: what the end-to-end tests and the demo stand on."""
