@@ -3,6 +3,8 @@
 import os
 import signal
 
+import requests
+
 from .client import Client
 from .contract import ROOT
 from .postgres import Database
@@ -80,20 +82,18 @@ class Assentd:
 
 
 class Service:
-    """One of the sample services."""
+    """One of the sample services. Keeps its port over restarts."""
 
-    def __init__(self, guard, name, conninfo, coordinator, listen="127.0.0.1:0"):
-        self.guard, self.name, self.conninfo = guard, name, conninfo
-        self.coordinator, self.listen = coordinator, listen
-        self.args = []
+    def __init__(self, guard, name, database, listen="127.0.0.1:0", args=()):
+        self.guard, self.name, self.db = guard, name, database
+        self.listen, self.args = listen, list(args)
         self.process = None
         self.url = None
 
     def start(self):
-        argv = [binary(self.name), "--listen", self.listen, "--database", self.conninfo]
-        if self.coordinator:
-            argv += ["--coordinator", self.coordinator]
-        self.process = self.guard.spawn(self.name, argv + self.args)
+        self.process = self.guard.spawn(self.name, [
+            binary(self.name), "--listen", self.listen, "--database", self.db.conninfo]
+            + self.args)
         self.url = self.process.ready_url()
         self.listen = self.url.split("//")[1]
         return self
@@ -106,3 +106,44 @@ class Service:
 
     def resume(self):
         self.process.resume()
+
+
+class Shop:
+    """order, stock and account, each with a database of its own on assentd's PostgreSQL."""
+
+    def __init__(self, assentd, listen=("127.0.0.1:0",) * 3):
+        guard = assentd.guard
+        names = {"order": "orders", "stock": "stock", "account": "account"}
+        databases = {n: assentd.database(d) for n, d in names.items()}
+        self.order, self.stock, self.account = (
+            Service(guard, n, databases[n], address) for n, address in zip(names, listen))
+        self.services = (self.order, self.stock, self.account)
+
+    def start(self, coordinator):
+        self.stock.start()
+        self.account.start()
+        self.order.args = ["--coordinator", coordinator, "--stock", self.stock.url,
+                           "--account", self.account.url]
+        self.order.start()
+        return self
+
+    def place(self, order_id, sku="tea", n=1, user=7, amount=10, timeout=40):
+        """Status and body of POST /orders."""
+        reply = requests.post(self.order.url + "/orders", timeout=timeout, json={
+            "id": order_id, "sku": sku, "n": n, "user": user, "amount": amount})
+        return reply.status_code, reply.json()
+
+    def orders(self):
+        """Rows by id: (sku, n, user, amount)."""
+        rows = self.order.db.query("SELECT id, sku, n, user_id, amount FROM orders")
+        return {r[0]: tuple(r[1:]) for r in rows}
+
+    def goods(self, sku="tea"):
+        return self.stock.db.value("SELECT n FROM stock WHERE sku = %s", sku)
+
+    def balance(self, user=7):
+        return self.account.db.value("SELECT balance FROM account WHERE user_id = %s", user)
+
+    def prepared(self):
+        """Names of all prepared transactions, of the three databases."""
+        return sum((s.db.prepared() for s in self.services), [])

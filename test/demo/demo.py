@@ -1,0 +1,242 @@
+#!/usr/bin/python3
+"""assent at work: what `make run` shows.
+
+Starts a coordinator with a private PostgreSQL and three services in a temporary directory, places
+orders while killing what can be killed, shows what every database holds afterwards, and goes on
+serving until Ctrl-C. ONCE=1 stops after the table; the exit status is 0 when all lines are ok.
+Nothing is left behind, however this script ends.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+try:
+    from harness.guard import Guard
+    from harness.system import Assentd, Shop, binary
+    from harness.wait import wait_until
+except ImportError as error:
+    sys.exit("demo: %s: run `make deps` first, or install the Debian packages python3-psycopg2,"
+             " python3-requests, python3-yaml and python3-jsonschema" % error)
+
+PORTS = {"assentd": 7470, "order": 7480, "stock": 7481, "account": 7482}
+TEA, BALANCE = 100, 1000
+PR_SET_PDEATHSIG = 1
+
+
+def say(text=""):
+    print(text, flush=True)
+
+
+class Stop(BaseException):
+    """A signal asks for the end."""
+
+
+def on_signal(_signum, _frame):
+    raise Stop
+
+
+def catch_signals():
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, on_signal)
+    # A killed `make` sends no signal to what it runs.
+    if "MAKELEVEL" in os.environ:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def free_address(name):
+    """The usual port if nobody has it, or any."""
+    port = PORTS[name]
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+        return "127.0.0.1:%d" % port
+    except OSError:
+        say("  port %d (%s) is in use: taking another one" % (port, name))
+        return "127.0.0.1:0"
+
+
+class Demo:
+    def __init__(self, guard):
+        self.guard = guard
+        self.rows = []
+        self.tea, self.money, self.orders = TEA, BALANCE, 0
+
+    def start(self):
+        say("starting the coordinator and its private PostgreSQL in %s" % self.guard.dir)
+        self.assentd = Assentd(self.guard, "c", free_address("assentd")).start()
+        say("creating the databases orders, stock and account")
+        addresses = [free_address(name) for name in ("order", "stock", "account")]
+        self.shop = Shop(self.assentd, addresses)
+        say("starting the services order, stock and account")
+        self.shop.start(self.assentd.url)
+
+    def place(self, number, **order):
+        """Place an order in the background; join the thread, then read its answer."""
+        answer = []
+
+        def run():
+            try:
+                answer.extend(self.shop.place(str(number), **order))
+            except Exception as error:  # pylint: disable=broad-except
+                answer.extend((0, {"outcome": "%s" % error}))
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread, answer
+
+    def committed(self, number, goods, amount):
+        """Do an order that must succeed, and go on from what it takes."""
+        self.tea, self.money = self.tea - goods, self.money - amount
+        self.orders += 1
+        return self.place(number, n=goods, amount=amount)
+
+    def describe(self, outcome, orders, tea, money, prepared):
+        return "%-9s  orders %d  tea %3d  balance %4d  prepared %d" % (
+            outcome, orders, tea, money, prepared)
+
+    def check(self, scenario, outcome, placed):
+        thread, answer = placed
+        thread.join(40)
+        status = {"committed": 201, "aborted": 409}[outcome]
+        try:
+            wait_until(lambda: not self.shop.prepared(), 10)
+        except AssertionError:
+            pass  # the table says so
+        expected = self.describe(outcome, self.orders, self.tea, self.money, 0)
+        seen = self.describe(answer[1].get("outcome", "?") if answer else "no answer",
+                             len(self.shop.orders()), self.shop.goods(), self.shop.balance(),
+                             len(self.shop.prepared()))
+        ok = expected == seen and answer[0] == status
+        self.rows.append((scenario, expected, seen, "ok" if ok else "NOT OK"))
+        say("  %s: %s" % (scenario, "ok" if ok else "NOT OK"))
+
+    def wait_voted(self, *services):
+        """Prepared transactions show that a vote is given and its branch waits to be told."""
+        wait_until(lambda: all(s.db.prepared() for s in services), 10,
+                   "the votes of " + ", ".join(s.name for s in services))
+
+    def place_and_commit(self):
+        self.check("an order is placed", "committed", self.committed(1, 2, 30))
+
+    def place_and_refuse(self):
+        # User 8 has 20: account refuses, and what stock and order prepared is rolled back.
+        self.check("too little money: all rolled back", "aborted",
+                   self.place(2, n=3, user=8, amount=30))
+
+    def kill_service(self):
+        self.shop.account.pause()
+        placed = self.committed(3, 5, 100)
+        self.wait_voted(self.shop.order, self.shop.stock)
+        self.shop.stock.kill9()
+        self.shop.account.resume()
+        self.shop.stock.start()
+        self.check("stock killed after its vote", "committed", placed)
+
+    def kill_coordinator(self):
+        shop = self.shop
+        shop.account.pause()
+        placed = self.committed(4, 1, 70)
+        self.wait_voted(shop.order, shop.stock)
+        # Stock stands still from here on: the transaction cannot end before the crash.
+        shop.stock.pause()
+        shop.account.resume()
+        self.assentd.wait_state("order-4", "committing")
+        self.assentd.kill9()
+        shop.stock.resume()
+        self.assentd.start()
+        self.check("coordinator killed after the decision", "committed", placed)
+
+    def run(self):
+        self.start()
+        say("running four scenarios")
+        self.place_and_commit()
+        self.place_and_refuse()
+        self.kill_service()
+        self.kill_coordinator()
+        self.print_table()
+
+    def print_table(self):
+        table = [("scenario", "expected", "seen", "ok")] + self.rows
+        widths = [max(len(row[i]) for row in table) for i in range(4)]
+        table.insert(1, tuple("-" * width for width in widths))
+        say()
+        for row in table:
+            say(" | ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        say()
+
+    def ok(self):
+        return len(self.rows) == 4 and all(row[3] == "ok" for row in self.rows)
+
+    def print_addresses(self):
+        say("coordinator  %s" % self.assentd.url)
+        for service in self.shop.services:
+            say("%-12s %s" % (service.name, service.url))
+        say("PostgreSQL   psql '%s'" % self.assentd.db.conninfo)
+        say()
+        say("Place an order, and look at a transaction:")
+        say("  curl -sS %s/orders -H 'Content-Type: application/json' "
+            "-d '{\"id\": \"mine\", \"sku\": \"tea\", \"n\": 1, \"user\": 7, \"amount\": 15}'"
+            % self.shop.order.url)
+        say("  curl -sS %s/v1/transactions/order-1" % self.assentd.url)
+        say()
+        say("Serving. Ctrl-C stops everything and removes %s" % self.guard.dir)
+
+    def serve(self):
+        """Until a signal comes, or one of the programs ends by itself."""
+        processes = [self.assentd.process] + [s.process for s in self.shop.services]
+        while True:
+            for process in processes:
+                try:
+                    process.popen.wait(0.1)
+                except Exception:  # pylint: disable=broad-except
+                    continue
+                raise AssertionError("%s ended by itself; its last lines:\n%s" % (
+                    process.name, process.last_lines()))
+
+
+def check_build():
+    missing = [n for n in PORTS if not os.access(binary(n), os.X_OK)]
+    if missing:
+        sys.exit("demo: %s: not built: run `make` first (BUILD names the build directory)"
+                 % ", ".join(binary(n) for n in missing))
+
+
+def show(guard):
+    demo = Demo(guard)
+    demo.run()
+    if os.environ.get("ONCE", "") not in ("", "0"):
+        return 0 if demo.ok() else 1
+    demo.print_addresses()
+    demo.serve()
+    return 1
+
+
+def main():
+    check_build()
+    catch_signals()
+    status, guard = 1, Guard("assent-demo-")
+    try:
+        status = show(guard)
+    except Stop:
+        status = 0
+        say("\nstopping")
+    except Exception as error:  # pylint: disable=broad-except
+        guard.keep_logs = True
+        if not isinstance(error, AssertionError):
+            traceback.print_exc()
+        print("demo: %s\ndemo: all logs are in %s-log" % (error, guard.dir), file=sys.stderr)
+    finally:
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)
+        guard.close()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
