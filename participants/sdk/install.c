@@ -30,12 +30,15 @@ static int query_number(PGconn *conn, const char *sql, unsigned *n, struct assen
 	return rc;
 }
 
+/* The catalogue is read as a table: to_regclass() may answer from a cache that has not heard what
+ * was committed while this session waited for the lock. */
 static int current_version(PGconn *conn, unsigned *version, struct assent_error *err)
 {
+	static const char find[] = "SELECT count(*) FROM pg_class c JOIN pg_namespace n"
+	                           " ON n.oid = c.relnamespace WHERE n.nspname = "
+	                           "'assent_participant' AND c.relname = 'version'";
 	unsigned exists;
-	int rc = query_number(conn,
-	                      "SELECT (to_regclass('assent_participant.version') IS NOT NULL)::int",
-	                      &exists, err);
+	int rc = query_number(conn, find, &exists, err);
 
 	*version = 0;
 	if (rc || !exists)
