@@ -1,0 +1,129 @@
+#include "api/exchange.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "io/digest.h"
+
+#define REQUEST_ID_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
+/* A client's own id is echoed when it can do no harm in a header or a log. */
+static void choose_request_id(struct exchange *x)
+{
+	const char *given = http_request_header(x->rq, "X-Request-Id");
+	size_t len = given ? strlen(given) : 0;
+	uint64_t random;
+
+	if (len > 0 && len < sizeof x->request_id && strspn(given, REQUEST_ID_CHARS) == len) {
+		memcpy(x->request_id, given, len + 1);
+		return;
+	}
+	digest_random(&random, sizeof random);
+	(void)snprintf(x->request_id, sizeof x->request_id, "%016llx", (unsigned long long)random);
+}
+
+struct exchange *exchange_new(struct node *node, struct http_request *rq)
+{
+	struct exchange *x = calloc(1, sizeof *x);
+
+	if (!x)
+		return NULL;
+	x->node = node;
+	x->rq = rq;
+	choose_request_id(x);
+	return x;
+}
+
+static void finish(struct exchange *x, int status, const char *content_type, struct buf *body,
+                   const struct http_header *extra, size_t n_extra)
+{
+	struct http_header header[4] = {{"X-Request-Id", x->request_id}};
+	size_t n = 1;
+
+	for (size_t i = 0; i < n_extra && n < 4; i++)
+		header[n++] = extra[i];
+	if (body->failed) {
+		/* Out of memory while writing the reply: say so without any. */
+		static const char text[] =
+		    "{\"type\":\"/problems/internal\",\"title\":\"Something went "
+		    "wrong inside\",\"status\":500,\"code\":\"internal\","
+		    "\"retryable\":true}";
+
+		status = 500;
+		http_request_reply(x->rq, status, "application/problem+json", text, sizeof text - 1,
+		                   header, 1);
+	} else {
+		http_request_reply(x->rq, status, content_type, body->data ? body->data : "",
+		                   body->len, header, n);
+	}
+	metrics_count_request(&x->node->metrics, status);
+	buf_release(body);
+	free(x);
+}
+
+void exchange_reply(struct exchange *x, int status, const char *content_type, struct buf *body,
+                    const char *location)
+{
+	finish(x, status, content_type, body, &(struct http_header){"Location", location},
+	       location ? 1 : 0);
+}
+
+void exchange_json(struct exchange *x, int status, struct buf *body, const char *location)
+{
+	exchange_reply(x, status, "application/json", body, location);
+}
+
+static void put_problem(const struct exchange *x, const struct complaint *c, struct buf *out)
+{
+	const struct problem_info *info = problem_info(c->problem);
+
+	buf_printf(out, "{\"type\":\"/problems/%s\",\"title\":", info->code);
+	buf_put_json_str(out, info->title);
+	buf_printf(out, ",\"status\":%d,\"detail\":", info->status);
+	buf_put_json_str(out, c->detail);
+	buf_puts(out, ",\"instance\":");
+	buf_put_json_str(out, http_request_path(x->rq));
+	buf_printf(out, ",\"code\":\"%s\",\"retryable\":%s,\"request_id\":\"%s\"", info->code,
+	           info->retryable ? "true" : "false", x->request_id);
+	if (c->pointer[0]) {
+		buf_puts(out, ",\"errors\":[{\"pointer\":");
+		buf_put_json_str(out, c->pointer);
+		buf_puts(out, ",\"detail\":");
+		buf_put_json_str(out, c->detail);
+		buf_puts(out, "}]");
+	}
+	buf_putc(out, '}');
+}
+
+void exchange_problem(struct exchange *x, const struct complaint *c)
+{
+	int status = problem_info(c->problem)->status;
+	struct buf body = BUF_INIT;
+
+	put_problem(x, c, &body);
+	if (status == 500)
+		log_error(x->gid[0] ? x->gid : NULL, "request %s failed: %s", x->request_id,
+		          c->detail);
+	finish(x, status, "application/problem+json", &body,
+	       &(struct http_header){"Retry-After", "1"}, status == 503 ? 1 : 0);
+}
+
+void exchange_fail(struct exchange *x, enum problem p, const char *detail)
+{
+	struct complaint c;
+
+	(void)complain(&c, p, "", "%s", detail);
+	exchange_problem(x, &c);
+}
+
+void exchange_method_not_allowed(struct exchange *x, const char *allow)
+{
+	struct buf body = BUF_INIT;
+	struct complaint c;
+
+	(void)complain(&c, PROBLEM_METHOD_NOT_ALLOWED, "", "this path takes %s", allow);
+	put_problem(x, &c, &body);
+	finish(x, 405, "application/problem+json", &body, &(struct http_header){"Allow", allow}, 1);
+}

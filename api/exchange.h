@@ -1,0 +1,37 @@
+/*
+ * exchange.h - one request and its one reply.
+ *
+ * A handler gets an exchange and owns it: it ends in exactly one exchange_reply or
+ * exchange_problem, now or later, which frees it.
+ */
+#ifndef API_EXCHANGE_H
+#define API_EXCHANGE_H
+
+#include "base/buf.h"
+#include "io/http_server.h"
+#include "node/node.h"
+#include "node/problem.h"
+#include "node/submission.h"
+
+struct exchange {
+	struct node *node;
+	struct http_request *rq;
+	char gid[GID_MAX + 1]; /* from the path; "" when it has none */
+	char request_id[65];
+};
+
+/* NULL when out of memory. */
+struct exchange *exchange_new(struct node *node, struct http_request *rq);
+
+/* `body` is released. `location` may be NULL. */
+void exchange_reply(struct exchange *x, int status, const char *content_type, struct buf *body,
+                    const char *location);
+void exchange_json(struct exchange *x, int status, struct buf *body, const char *location);
+
+void exchange_problem(struct exchange *x, const struct complaint *c);
+/* The same with a complaint made on the spot, about no member in particular. */
+void exchange_fail(struct exchange *x, enum problem p, const char *detail);
+/* 405 with the methods that the path takes. */
+void exchange_method_not_allowed(struct exchange *x, const char *allow);
+
+#endif /* API_EXCHANGE_H */

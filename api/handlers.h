@@ -1,0 +1,23 @@
+/*
+ * handlers.h - what the routes lead to. Each handler owns its exchange.
+ */
+#ifndef API_HANDLERS_H
+#define API_HANDLERS_H
+
+#include "api/exchange.h"
+
+typedef void route_handler(struct exchange *x);
+
+/* submit.c */
+route_handler handle_submit; /* POST and PUT */
+/* transaction.c */
+route_handler handle_get;
+route_handler handle_decision;
+/* history.c */
+route_handler handle_history;
+/* health.c */
+route_handler handle_livez;
+route_handler handle_readyz;
+route_handler handle_metrics;
+
+#endif /* API_HANDLERS_H */

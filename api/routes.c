@@ -1,0 +1,173 @@
+/*
+ * routes.c - which path leads where. One row per method and path.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "api/handlers.h"
+#include "base/log.h"
+
+#define BODY_MAX       ((size_t)1024 * 1024)
+#define IDLE_TIMEOUT_S 75
+
+struct route {
+	const char *method;
+	const char *path; /* {gid} matches one segment */
+	route_handler *handler;
+	const char *query[3]; /* parameters it takes; ends with NULL */
+};
+
+static const struct route route[] = {
+    {"POST", "/v1/transactions", handle_submit, {NULL}},
+    {"PUT", "/v1/transactions/{gid}", handle_submit, {NULL}},
+    {"GET", "/v1/transactions/{gid}", handle_get, {NULL}},
+    {"GET", "/v1/transactions/{gid}/history", handle_history, {"limit", NULL}},
+    {"GET", "/v1/transactions/{gid}/decision", handle_decision, {NULL}},
+    {"GET", "/livez", handle_livez, {NULL}},
+    {"GET", "/readyz", handle_readyz, {NULL}},
+    {"GET", "/metrics", handle_metrics, {NULL}},
+};
+
+#define N_ROUTE (sizeof route / sizeof route[0])
+
+struct api {
+	struct node *node;
+	struct http_server *server;
+};
+
+/* `gid` gets what {gid} stands for, "" when it is too long to be one. */
+static bool path_matches(const char *pattern, const char *path, char *gid)
+{
+	while (*pattern) {
+		size_t len;
+
+		if (strncmp(pattern, "{gid}", 5) != 0) {
+			if (*pattern++ != *path++)
+				return false;
+			continue;
+		}
+		len = strcspn(path, "/");
+		if (len == 0)
+			return false;
+		gid[0] = '\0';
+		if (len <= GID_MAX) {
+			memcpy(gid, path, len);
+			gid[len] = '\0';
+		}
+		pattern += 5;
+		path += len;
+	}
+	return *path == '\0';
+}
+
+static void refuse(struct exchange *x, const char *path, const char *allow)
+{
+	char detail[200];
+
+	if (*allow) {
+		exchange_method_not_allowed(x, allow);
+		return;
+	}
+	(void)snprintf(detail, sizeof detail, "there is nothing at %.128s", path);
+	exchange_fail(x, PROBLEM_NOT_FOUND, detail);
+}
+
+static void serve(struct exchange *x, const struct route *r)
+{
+	const char *unknown = http_request_unknown_query(x->rq, r->query);
+	struct complaint c;
+
+	if (unknown) {
+		(void)complain(&c, PROBLEM_UNKNOWN_QUERY, "",
+		               "there is no query parameter \"%.64s\" here", unknown);
+		exchange_problem(x, &c);
+	} else if (strstr(r->path, "{gid}") && !gid_valid(x->gid, strlen(x->gid))) {
+		exchange_fail(x, PROBLEM_INVALID_IDENTIFIER,
+		              "a gid is 1 to 128 letters, digits, '.', '_', ':', '~' or '-'");
+	} else {
+		r->handler(x);
+	}
+}
+
+static void on_request(void *ctx, struct http_request *rq)
+{
+	struct api *a = ctx;
+	struct exchange *x = exchange_new(a->node, rq);
+	const char *path = http_request_path(rq), *method = http_request_method(rq);
+	char allow[64] = "";
+
+	if (!x) {
+		http_request_reply(rq, 503, "text/plain", "out of memory\n", 14, NULL, 0);
+		return;
+	}
+	for (size_t i = 0; i < N_ROUTE; i++) {
+		if (!path_matches(route[i].path, path, x->gid))
+			continue;
+		if (strcmp(route[i].method, method) == 0) {
+			serve(x, &route[i]);
+			return;
+		}
+		(void)snprintf(allow + strlen(allow), sizeof allow - strlen(allow), "%s%s",
+		               *allow ? ", " : "", route[i].method);
+	}
+	refuse(x, path, allow);
+}
+
+int api_new(struct node *node, struct api **out, char *why, size_t why_size)
+{
+	struct api *a = calloc(1, sizeof *a);
+	const struct config *config = node->config;
+	int rc;
+
+	if (!a)
+		return ERR_NOMEM;
+	a->node = node;
+	rc = http_server_new(node->loop,
+	                     &(struct http_server_config){
+	                         .host = config->listen_host,
+	                         .port = config->listen_port,
+	                         .connection_max = (unsigned)config->connection_max,
+	                         .body_max = BODY_MAX,
+	                         .idle_timeout_s = IDLE_TIMEOUT_S,
+	                         .handler = on_request,
+	                         .ctx = a,
+	                     },
+	                     &a->server);
+	if (rc < 0) {
+		(void)snprintf(why, why_size,
+		               rc == ERR_EXISTS
+		                   ? "cannot listen on %s: the port is in use; stop who uses it or "
+		                     "choose another with --listen ADDRESS:PORT"
+		                   : "cannot listen on %s: is this an address of this machine?",
+		               config->listen);
+		free(a);
+		return rc;
+	}
+	*out = a;
+	return 0;
+}
+
+uint16_t api_port(const struct api *a)
+{
+	return http_server_port(a->server);
+}
+
+void api_quiesce(struct api *a)
+{
+	http_server_quiesce(a->server);
+}
+
+bool api_idle(const struct api *a)
+{
+	return http_server_open(a->server) == 0;
+}
+
+void api_free(struct api *a)
+{
+	if (!a)
+		return;
+	http_server_free(a->server);
+	free(a);
+}

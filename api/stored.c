@@ -1,0 +1,140 @@
+#include "api/stored.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "io/sql.h"
+
+/* Columns of SQL_GET. */
+enum get_column {
+	GET_MODE,
+	GET_STATE,
+	GET_OUTCOME,
+	GET_CREATED,
+	GET_DEADLINE,
+	GET_DECIDED,
+	GET_ENDED,
+	GET_BRANCH_STATE,
+	GET_BODY_SHA256,
+	GET_SUBMISSION,
+};
+
+struct reading {
+	stored_fn *done;
+	void *ctx;
+	char gid[GID_MAX + 1];
+	struct arena arena;
+	struct submission spec;
+	struct stored stored;
+};
+
+static int64_t time_us(const struct pg_result *r, enum get_column col)
+{
+	return pg_null(r, 0, col) ? 0 : pg_int(r, 0, col) + PG_EPOCH_US;
+}
+
+/* Columns of SQL_BRANCH_CALLS: branch, calls, last error. */
+static int read_calls(struct reading *rd, const struct pg_result *r)
+{
+	for (size_t row = 0; row < pg_rows(r); row++) {
+		size_t id_len, len;
+		const char *id = pg_bytes(r, row, 0, &id_len);
+
+		for (unsigned i = 0; i < rd->spec.n_branch; i++) {
+			const char *own = rd->spec.branch[i].id;
+			const char *error;
+
+			if (strlen(own) != id_len || memcmp(own, id, id_len) != 0)
+				continue;
+			rd->stored.view.attempts[i] = (uint32_t)pg_int(r, row, 1);
+			if (pg_null(r, row, 2))
+				continue;
+			error = pg_bytes(r, row, 2, &len);
+			rd->stored.view.last_error[i] = arena_strndup(&rd->arena, error, len);
+			if (!rd->stored.view.last_error[i])
+				return ERR_NOMEM;
+		}
+	}
+	return 0;
+}
+
+static int read_row(struct reading *rd, const struct pg_result *r)
+{
+	struct view *v = &rd->stored.view;
+	struct complaint complaint;
+	const char *body, *text;
+	size_t len, n_branch;
+
+	text = pg_bytes(r, 0, GET_SUBMISSION, &len);
+	body = arena_strndup(&rd->arena, text, len);
+	if (!body)
+		return ERR_NOMEM;
+	if (submission_decode(body, len, NULL, &rd->arena, &rd->spec, &complaint)) {
+		log_error(rd->gid, "the stored submission cannot be read: %s %s", complaint.pointer,
+		          complaint.detail);
+		return ERR_INVALID;
+	}
+	text = pg_bytes(r, 0, GET_BRANCH_STATE, &n_branch);
+	if (n_branch != rd->spec.n_branch)
+		return ERR_INVALID;
+	memcpy(v->state.branch, text, n_branch);
+	text = pg_bytes(r, 0, GET_BODY_SHA256, &len);
+	if (len != DIGEST_LEN)
+		return ERR_INVALID;
+	memcpy(rd->stored.body_sha256, text, len);
+	v->gid = rd->gid;
+	v->spec = &rd->spec;
+	v->state.state = (int16_t)pg_int(r, 0, GET_STATE);
+	v->state.outcome = (int16_t)pg_int(r, 0, GET_OUTCOME);
+	v->state.decided_us = time_us(r, GET_DECIDED);
+	v->state.ended_us = time_us(r, GET_ENDED);
+	v->created_us = time_us(r, GET_CREATED);
+	v->deadline_us = time_us(r, GET_DEADLINE);
+	return 0;
+}
+
+static void conclude(struct reading *rd, enum stored_result result)
+{
+	rd->done(rd->ctx, result, result == STORED_FOUND ? &rd->stored : NULL);
+	arena_release(&rd->arena);
+	free(rd);
+}
+
+static void on_row(void *ctx, const struct pg_outcome *outcome)
+{
+	struct reading *rd = ctx;
+
+	if (outcome->err) {
+		log_warn(rd->gid, "reading a transaction failed: %s", outcome->message);
+		conclude(rd, STORED_UNKNOWN);
+	} else if (pg_rows(outcome->result[0]) == 0) {
+		conclude(rd, STORED_ABSENT);
+	} else if (read_row(rd, outcome->result[0]) < 0 || read_calls(rd, outcome->result[1]) < 0) {
+		conclude(rd, STORED_UNKNOWN);
+	} else {
+		conclude(rd, STORED_FOUND);
+	}
+}
+
+void stored_get(struct node *node, const char *gid, stored_fn *done, void *ctx)
+{
+	struct reading *rd = calloc(1, sizeof *rd);
+	struct pg_batch *batch = rd ? pg_batch_begin(node->reader) : NULL;
+	struct pg_param param;
+
+	if (!batch) {
+		free(rd);
+		done(ctx, STORED_UNKNOWN, NULL);
+		return;
+	}
+	rd->done = done;
+	rd->ctx = ctx;
+	(void)snprintf(rd->gid, sizeof rd->gid, "%s", gid);
+	arena_init(&rd->arena, 0);
+	param = (struct pg_param){.data = rd->gid, .len = strlen(rd->gid)};
+	pg_batch_add(batch, SQL_GET, &param);
+	pg_batch_add(batch, SQL_BRANCH_CALLS, &param);
+	pg_batch_send(batch, on_row, rd);
+}

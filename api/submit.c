@@ -1,0 +1,241 @@
+/*
+ * submit.c - POST /v1/transactions and PUT /v1/transactions/{gid}.
+ *
+ * A transaction is answered for only when its creation is durable. The same gid with the same
+ * body is the same transaction, whether the first request is still being stored, in memory or
+ * long finished; with another body it is a conflict.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "api/handlers.h"
+#include "api/stored.h"
+#include "base/clock.h"
+#include "node/driver.h"
+
+#define WAIT_MAX_S     60
+#define STORE_LIMIT_US (INT64_C(30) * 1000000)
+
+/* A request that waits for its transaction. */
+struct submit {
+	struct waiter waiter;
+	struct exchange *x;
+	uint8_t body_sha256[DIGEST_LEN];
+	int64_t wait_us; /* from Prefer: wait; 0 for none */
+	char gid[GID_MAX + 1];
+};
+
+/* RFC 7240. What cannot be understood is no preference. */
+static int64_t preferred_wait_us(const struct http_request *rq)
+{
+	const char *s = http_request_header(rq, "Prefer");
+
+	while (s && *s) {
+		s += strspn(s, " \t,;");
+		if (strncasecmp(s, "wait=", 5) == 0) {
+			char *end;
+			long seconds = strtol(s + 5, &end, 10);
+
+			if (end == s + 5 || seconds < 0)
+				return 0;
+			return (int64_t)(seconds > WAIT_MAX_S ? WAIT_MAX_S : seconds) * 1000000;
+		}
+		s += strcspn(s, ",;");
+	}
+	return 0;
+}
+
+static bool is_json(const struct http_request *rq)
+{
+	const char *type = http_request_header(rq, "Content-Type");
+	size_t len = type ? strcspn(type, "; \t") : 0;
+
+	return len == strlen("application/json") && strncasecmp(type, "application/json", len) == 0;
+}
+
+static void conflict(struct exchange *x, const char *gid)
+{
+	struct complaint c;
+
+	(void)complain(
+	    &c, PROBLEM_GID_CONFLICT, "/gid",
+	    "%s was submitted before with another body; use a gid once, and repeat a request "
+	    "byte for byte",
+	    gid);
+	exchange_problem(x, &c);
+}
+
+static void on_stored(void *ctx, enum stored_result result, const struct stored *stored)
+{
+	struct submit *s = ctx;
+
+	if (result != STORED_FOUND)
+		/* Neither inserted nor there: the shard was not ours. */
+		exchange_fail(s->x, PROBLEM_NOT_READY, "the transaction was not stored; try again");
+	else if (memcmp(stored->body_sha256, s->body_sha256, DIGEST_LEN) != 0)
+		conflict(s->x, s->gid);
+	else
+		view_reply(&stored->view, s->x, false);
+	free(s);
+}
+
+static void reply_live(struct submit *s, const struct gtx *g)
+{
+	struct view v;
+
+	if (memcmp(g->body_sha256, s->body_sha256, DIGEST_LEN) != 0) {
+		conflict(s->x, s->gid);
+		return;
+	}
+	if (s->waiter.what == WAIT_ENDED && txn_ended(g->txn.state) &&
+	    g->forced_seq <= g->entry.durable_seq)
+		view_ended(&v, g);
+	else
+		view_durable(&v, g);
+	view_reply(&v, s->x, false);
+}
+
+static void on_waited(struct waiter *w, enum wait_result result)
+{
+	struct submit *s = container_of(w, struct submit, waiter);
+
+	switch (result) {
+	case WAIT_EXISTS:
+		stored_get(s->x->node, s->gid, on_stored, s);
+		return;
+	case WAIT_DONE:
+		reply_live(s, w->gtx);
+		break;
+	case WAIT_TIMEOUT:
+		if (w->gtx->entry.stored) {
+			reply_live(s, w->gtx);
+			break;
+		}
+		/* fall through */
+	case WAIT_LOST:
+		exchange_fail(
+		    s->x, PROBLEM_NOT_READY,
+		    "whether the transaction was stored is not known; repeat the request with "
+		    "the same gid and body");
+		break;
+	case WAIT_FAILED:
+		exchange_fail(s->x, PROBLEM_INTERNAL,
+		              "the database refused the transaction; nothing was stored");
+		break;
+	}
+	free(s);
+}
+
+static void wait_for(struct gtx *g, struct submit *s)
+{
+	bool same = memcmp(g->body_sha256, s->body_sha256, DIGEST_LEN) == 0;
+	bool until_end = same && s->wait_us > 0;
+	int64_t limit_us = until_end ? s->wait_us : STORE_LIMIT_US;
+
+	if (driver_wait(g, &s->waiter, until_end ? WAIT_ENDED : WAIT_STORED,
+	                clock_mono_us() + limit_us) < 0) {
+		exchange_fail(s->x, PROBLEM_OVERLOADED, "out of memory; try again");
+		free(s);
+	}
+}
+
+/* The gid that counts: the path's, the body's, or a new one. */
+static enum problem choose_gid(const struct exchange *x, struct gtx *g, struct complaint *c)
+{
+	uint64_t random[2];
+
+	if (x->gid[0] && g->spec.gid && strcmp(x->gid, g->spec.gid) != 0)
+		return complain(c, PROBLEM_GID_MISMATCH, "/gid",
+		                "the path says %s; leave the member out", x->gid);
+	if (x->gid[0] || g->spec.gid) {
+		(void)snprintf(g->gid, sizeof g->gid, "%s", x->gid[0] ? x->gid : g->spec.gid);
+		return PROBLEM_NONE;
+	}
+	digest_random(random, sizeof random);
+	(void)snprintf(g->gid, sizeof g->gid, "%016llx%016llx", (unsigned long long)random[0],
+	               (unsigned long long)random[1]);
+	return PROBLEM_NONE;
+}
+
+static void submit_new(struct exchange *x, struct gtx *g, struct submit *s)
+{
+	int rc = driver_submit(g);
+
+	if (rc == 0) {
+		wait_for(g, s);
+		return;
+	}
+	gtx_free(g);
+	free(s);
+	exchange_fail(x, PROBLEM_OVERLOADED,
+	              rc == ERR_LIMIT ? "too many transactions are in flight; try again"
+	                              : "out of memory; try again");
+}
+
+static void submit(struct exchange *x, struct gtx *g)
+{
+	struct submit *s = calloc(1, sizeof *s);
+	struct gtx *known;
+
+	if (!s) {
+		gtx_free(g);
+		exchange_fail(x, PROBLEM_OVERLOADED, "out of memory; try again");
+		return;
+	}
+	s->x = x;
+	s->waiter.fn = on_waited;
+	s->wait_us = preferred_wait_us(x->rq);
+	digest_sha256(g->body, g->body_len, s->body_sha256);
+	memcpy(g->body_sha256, s->body_sha256, DIGEST_LEN);
+	memcpy(s->gid, g->gid, sizeof s->gid);
+	known = driver_find(x->node, g->gid);
+	if (known) {
+		gtx_free(g);
+		wait_for(known, s);
+	} else {
+		submit_new(x, g, s);
+	}
+}
+
+/* Refusals that need no look at the body. */
+static enum problem refuse_early(const struct exchange *x, struct complaint *c)
+{
+	if (http_request_too_large(x->rq))
+		return complain(c, PROBLEM_BODY_TOO_LARGE, "", "a body has at most 1 MiB");
+	if (!is_json(x->rq))
+		return complain(c, PROBLEM_UNSUPPORTED_MEDIA_TYPE, "",
+		                "send Content-Type: application/json");
+	if (x->node->draining)
+		return complain(c, PROBLEM_NOT_READY, "", "this node is stopping");
+	if (!node_ready(x->node))
+		return complain(c, PROBLEM_NOT_READY, "", "not ready: %s", x->node->waiting_for);
+	return PROBLEM_NONE;
+}
+
+void handle_submit(struct exchange *x)
+{
+	struct complaint c;
+	const char *body;
+	struct gtx *g;
+	size_t len;
+
+	if (refuse_early(x, &c)) {
+		exchange_problem(x, &c);
+		return;
+	}
+	body = http_request_body(x->rq, &len);
+	g = gtx_new(x->node, body, len);
+	if (!g) {
+		exchange_fail(x, PROBLEM_OVERLOADED, "out of memory; try again");
+		return;
+	}
+	if (submission_decode(g->body, g->body_len, x->node->allow, &g->arena, &g->spec, &c) ||
+	    choose_gid(x, g, &c)) {
+		gtx_free(g);
+		exchange_problem(x, &c);
+		return;
+	}
+	submit(x, g);
+}

@@ -1,0 +1,33 @@
+/*
+ * view.h - a transaction as answers show it, from memory or from the database.
+ */
+#ifndef API_VIEW_H
+#define API_VIEW_H
+
+#include "api/exchange.h"
+#include "node/gtx.h"
+
+struct view {
+	const char *gid;
+	const struct submission *spec;
+	struct journal_state state;
+	int64_t created_us;
+	int64_t deadline_us;
+	const struct gtx *live; /* NULL: it is not in memory */
+	uint32_t attempts[TXN_BRANCH_MAX];
+	const char *last_error[TXN_BRANCH_MAX]; /* NULL for none; only when not live */
+};
+
+/* What is durable, and nothing that is still on its way. */
+void view_durable(struct view *v, const struct gtx *g);
+/* The end itself, whose record may be on its way: its outcome is durable. */
+void view_ended(struct view *v, const struct gtx *g);
+
+bool view_is_final(const struct view *v);
+/* "commit", "abort" or "pending". */
+const char *view_decision(const struct view *v);
+void view_put_json(const struct view *v, struct buf *out);
+/* 200 when it has ended, 202 otherwise; 200 always with `always_ok`. */
+void view_reply(const struct view *v, struct exchange *x, bool always_ok);
+
+#endif /* API_VIEW_H */

@@ -1,0 +1,149 @@
+/*
+ * journal.h - group commit: everything that became ready while a flush was under way is the
+ * next flush; one flush is one pipeline and one commit.
+ *
+ * Records are whole states, not changes: of two records of one transaction that meet in the
+ * queue only the later is written, so a flush holds at most one row per transaction.
+ *
+ * Calling sequence: journal_new; journal_start once the session owns the shards; then any number
+ * of journal_put / journal_history / journal_sync; journal_stop when the session is gone. Each
+ * put ends in exactly one on_durable or on_refused that covers it, unless journal_stop or
+ * journal_forget comes first.
+ *
+ * Ownership: the entry belongs to its transaction. The transaction may go only while its entry
+ * is idle (journal_entry_idle), or after journal_stop.
+ *
+ * Limits: FLUSH_ROWS and FLUSH_BYTES per flush; HISTORY_ROWS waiting (more are dropped and
+ * counted: history is not promised, memory is).
+ */
+#ifndef IO_JOURNAL_H
+#define IO_JOURNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "io/loop.h"
+#include "io/pg.h"
+
+#define JOURNAL_BRANCH_MAX   64
+#define JOURNAL_FLUSH_ROWS   1000
+#define JOURNAL_FLUSH_BYTES  ((size_t)4 * 1024 * 1024)
+#define JOURNAL_HISTORY_ROWS 20000
+
+/* The part of a transaction that changes. Times are the database's, in microseconds since 1970;
+ * 0 for not yet. */
+struct journal_state {
+	int16_t state;
+	int16_t outcome;
+	int64_t decided_us;
+	int64_t ended_us;
+	uint8_t branch[JOURNAL_BRANCH_MAX];
+};
+
+struct journal_entry {
+	/* Set once, by the owner. */
+	const char *gid;
+	size_t gid_len;
+	int16_t shard;
+	int16_t mode;
+	unsigned n_branch;
+	int64_t epoch;
+	int64_t created_us;
+	int64_t deadline_us;
+	const uint8_t *body_sha256; /* 32 bytes */
+	const char *submission;
+	size_t submission_len;
+
+	/* The journal's. */
+	struct journal_state queued;
+	struct journal_state flying;
+	struct journal_state durable; /* what answers may show; valid when `stored` */
+	bool stored;                  /* the row exists, durably */
+	uint64_t queued_seq;          /* the put that `queued` came from; counts from 1 */
+	uint64_t flying_seq;
+	uint64_t durable_seq; /* effects of this put, and of all before, may happen */
+	struct list queue_link;
+	struct list fly_link;
+};
+
+struct journal;
+
+struct journal_config {
+	struct loop *loop;
+	struct pg *pg;
+	const char *node;
+	int64_t interval_us; /* pause between flushes under load; 0 for none */
+	unsigned busy_above; /* load above which the pause applies */
+	int64_t lazy_us;     /* a lazy record waits at most this long */
+	/* The entry's durable, stored and durable_seq have moved on. The entry may be freed. */
+	void (*on_durable)(void *ctx, struct journal_entry *entry);
+	/* This entry's record was not written: ERR_EXISTS (a new gid is there already, or the shard
+	 * is not ours), ERR_LOST (an update found no row or another owner: we no longer own the
+	 * shard), ERR_DATA (the database refused this very row). It is idle now and may be freed. */
+	void (*on_refused)(void *ctx, struct journal_entry *entry, int err);
+	/* The result of a flush is unknown, or the session is of no use: the caller must call
+	 * journal_stop, forget what it holds and take the shards anew. */
+	void (*on_lost)(void *ctx, const char *why);
+	void *ctx;
+};
+
+int journal_new(const struct journal_config *config, struct journal **out) MUSTCHECK;
+void journal_free(struct journal *j);
+
+void journal_start(struct journal *j);
+/* Forgets all that is queued. Entries may be freed after this. */
+void journal_stop(struct journal *j);
+
+void journal_entry_init(struct journal_entry *e);
+bool journal_entry_idle(const struct journal_entry *e);
+/* Loaded from the database: `state` is durable and the row exists. */
+void journal_entry_loaded(struct journal_entry *e, const struct journal_state *state);
+/* Take it out of the queue. It must not be in the flush under way (asserted). */
+void journal_forget(struct journal_entry *e);
+
+/* Queue the state. Returns the number to compare with durable_seq. A lazy record does not start
+ * a flush by itself for lazy_us. */
+uint64_t journal_put(struct journal *j, struct journal_entry *e, const struct journal_state *state,
+                     bool forced);
+
+struct journal_attempt {
+	const char *gid;
+	int16_t shard;
+	int64_t epoch;
+	const char *branch;
+	int16_t op;
+	int32_t attempt;
+	int64_t started_us; /* database time, since 1970 */
+	int64_t ended_us;
+	int16_t status; /* 0 for none */
+	int16_t verdict;
+	const char *error; /* NULL for none; valid UTF-8 */
+};
+/* Always lazy. */
+void journal_history(struct journal *j, const struct journal_attempt *a);
+
+/* Called once: everything put before journal_sync is durable (0), or nobody knows (ERR_LOST). */
+struct journal_waiter {
+	struct list link;
+	uint64_t flush;
+	void (*fn)(void *ctx, int err);
+	void *ctx;
+};
+void journal_sync(struct journal *j, struct journal_waiter *w);
+
+/* Transactions in flight, for the pause between flushes. */
+void journal_set_load(struct journal *j, size_t n);
+
+struct journal_stats {
+	uint64_t n_flush;
+	uint64_t n_record;
+	uint64_t n_history;
+	uint64_t n_history_dropped;
+	uint64_t n_split;
+	int64_t flush_us; /* time spent waiting for commits, in all */
+};
+void journal_stats(const struct journal *j, struct journal_stats *out);
+
+#endif /* IO_JOURNAL_H */

@@ -1,0 +1,168 @@
+/*
+ * Rules for statements here (they run in pipeline mode, a batch is one implicit transaction):
+ * no BEGIN or COMMIT, no SET LOCAL, no LOCK TABLE; "not mine any more" is a missing row, never
+ * an SQL error; every write joins assent.shard on the epoch its owner believes in.
+ */
+#include "io/sql.h"
+
+/* 'asst': the class of the shards' advisory locks. */
+#define LOCK_CLASS "1634956148"
+
+/* Arrays travel through unnest; a generic plan made while the table was small would scan or
+ * hash the big one for ever, so the journal's session may only use nested loops over indexes. */
+const char *const sql_write_setup[] = {
+    "SET synchronous_commit = on",
+    "SET enable_seqscan = off",
+    "SET enable_hashjoin = off",
+    "SET enable_mergejoin = off",
+    "SET plan_cache_mode = force_generic_plan",
+    "SET jit = off",
+    "SET timezone = 'UTC'",
+    "SET tcp_keepalives_idle = 5",
+    "SET tcp_keepalives_interval = 2",
+    "SET tcp_keepalives_count = 3",
+    NULL,
+};
+
+const char *const sql_read_setup[] = {
+    "SET default_transaction_read_only = on",
+    "SET statement_timeout = '10s'",
+    "SET jit = off",
+    "SET timezone = 'UTC'",
+    NULL,
+};
+
+/* clang-format off */
+const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
+	[SQL_CREATE] = {
+		.name = "create_txn",
+		.sql =
+		"INSERT INTO assent.txn (gid, shard, epoch, mode, state, outcome, created_at,"
+		" deadline_at, decided_at, ended_at, branch_state, body_sha256, submission)"
+		" SELECT u.gid, u.shard, u.epoch, u.mode, u.state, u.outcome, u.created_at,"
+		" u.deadline_at, u.decided_at, u.ended_at, u.branch_state, u.body_sha256, u.submission"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+		" AS u(gid, shard, epoch, state, outcome, decided_at, ended_at, branch_state,"
+		" mode, created_at, deadline_at, body_sha256, submission)"
+		" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch"
+		" ON CONFLICT (gid) DO NOTHING RETURNING gid",
+		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY, PG_INT2_ARRAY,
+			PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY, PG_INT2_ARRAY,
+			PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY, PG_BYTEA_ARRAY },
+		.n_param = 13,
+	},
+	[SQL_UPDATE] = {
+		.name = "update_txn",
+		.sql =
+		"UPDATE assent.txn t SET epoch = u.epoch, state = u.state, outcome = u.outcome,"
+		" decided_at = u.decided_at, ended_at = u.ended_at, branch_state = u.branch_state"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)"
+		" AS u(gid, shard, epoch, state, outcome, decided_at, ended_at, branch_state)"
+		" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch"
+		" WHERE t.gid = u.gid RETURNING t.gid",
+		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY, PG_INT2_ARRAY,
+			PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY },
+		.n_param = 8,
+	},
+	[SQL_HISTORY] = {
+		.name = "history",
+		.sql =
+		"INSERT INTO assent.history (gid, branch, op, attempt, started_at, ended_at, status,"
+		" verdict, error, node)"
+		" SELECT u.gid, u.branch, u.op, u.attempt, u.started_at, u.ended_at, u.status,"
+		" u.verdict, u.error, $12"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+		" AS u(gid, shard, epoch, branch, op, attempt, started_at, ended_at, status, verdict, error)"
+		" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch",
+		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_TEXT_ARRAY, PG_INT2_ARRAY,
+			PG_INT4_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_INT2_ARRAY,
+			PG_INT2_ARRAY, PG_TEXT_ARRAY, PG_TEXT },
+		.n_param = 12,
+	},
+	[SQL_LOCK] = {
+		.name = "lock_shards",
+		/* got, and who holds what is missing */
+		.sql =
+		"SELECT count(*) FILTER (WHERE got), count(*),"
+		" (SELECT coalesce(min(l.pid), 0) FROM pg_locks l WHERE l.locktype = 'advisory'"
+		"  AND l.classid = " LOCK_CLASS " AND l.objsubid = 2 AND l.granted"
+		"  AND l.pid <> pg_backend_pid()"
+		"  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+		" FROM (SELECT pg_try_advisory_lock(" LOCK_CLASS ", shard) AS got"
+		"  FROM assent.shard ORDER BY shard) AS l",
+	},
+	[SQL_UNLOCK] = {
+		.name = "unlock_shards",
+		.sql = "SELECT pg_advisory_unlock_all()",
+	},
+	[SQL_TAKE] = {
+		.name = "take_shards",
+		.sql =
+		"UPDATE assent.shard SET epoch = epoch + 1, node = $1, taken_at = now()"
+		" RETURNING shard, epoch",
+		.param = { PG_TEXT },
+		.n_param = 1,
+	},
+	[SQL_HELLO] = {
+		.name = "hello",
+		.sql =
+		"SELECT (SELECT id FROM assent.cluster),"
+		" (extract(epoch FROM clock_timestamp()) * 1000000)::int8,"
+		" (SELECT coalesce(max(version), 0) FROM assent.migration), pg_is_in_recovery()",
+	},
+	[SQL_LOAD] = {
+		.name = "load_page",
+		/* in the order of enum load_column in node/recover.c */
+		.sql =
+		"SELECT gid, shard, mode, state, outcome, created_at, deadline_at, decided_at,"
+		" branch_state, body_sha256, submission FROM assent.txn"
+		" WHERE ended_at IS NULL AND (shard, gid) > ($1, $2)"
+		" ORDER BY shard, gid LIMIT $3",
+		.param = { PG_INT2, PG_TEXT, PG_INT8 },
+		.n_param = 3,
+	},
+	[SQL_PARTITIONS] = {
+		.name = "partitions",
+		.sql = "SELECT assent.history_prepare(3)",
+	},
+};
+
+const struct pg_statement sql_read_statement[SQL_READ_MAX] = {
+	[SQL_GET] = {
+		.name = "get_txn",
+		.sql =
+		"SELECT mode, state, outcome, created_at, deadline_at, decided_at, ended_at,"
+		" branch_state, body_sha256, submission FROM assent.txn WHERE gid = $1",
+		.param = { PG_TEXT },
+		.n_param = 1,
+	},
+	[SQL_BRANCH_CALLS] = {
+		.name = "branch_calls",
+		/* verdicts: 1 yes, 2 read_only, 4 done */
+		.sql =
+		"SELECT branch, count(*), (array_agg(coalesce(error, 'HTTP ' || status)"
+		" ORDER BY started_at DESC) FILTER (WHERE verdict NOT IN (1, 2, 4)))[1]"
+		" FROM assent.history WHERE gid = $1 GROUP BY branch",
+		.param = { PG_TEXT },
+		.n_param = 1,
+	},
+	[SQL_EXISTS] = {
+		.name = "exists",
+		.sql = "SELECT FROM assent.txn WHERE gid = $1",
+		.param = { PG_TEXT },
+		.n_param = 1,
+	},
+	[SQL_ATTEMPTS] = {
+		.name = "get_attempts",
+		.sql =
+		"SELECT branch, op, attempt, started_at, ended_at, status, verdict, error, node"
+		" FROM assent.history WHERE gid = $1 ORDER BY started_at, branch, op, attempt LIMIT $2",
+		.param = { PG_TEXT, PG_INT8 },
+		.n_param = 2,
+	},
+	[SQL_PING] = {
+		.name = "ping",
+		.sql = "SELECT 1",
+	},
+};
+/* clang-format on */

@@ -1,0 +1,43 @@
+/*
+ * sql.h - every SQL statement of the daemon, in one place.
+ *
+ * Two sessions: the journal's (the one that holds the shards' locks and the only one that
+ * writes) and the readers'. Column order of each statement is stated beside it in sql.c.
+ */
+#ifndef IO_SQL_H
+#define IO_SQL_H
+
+#include <stddef.h>
+
+#include "io/pg.h"
+
+enum sql_write {
+	SQL_CREATE = 0, /* new transactions */
+	SQL_UPDATE,     /* their later states */
+	SQL_HISTORY,    /* calls made */
+	SQL_LOCK,       /* try every shard's lock */
+	SQL_UNLOCK,     /* give all of them back */
+	SQL_TAKE,       /* raise the epochs */
+	SQL_HELLO,      /* who is this database, what time is it there */
+	SQL_LOAD,       /* one page of unfinished transactions */
+	SQL_PARTITIONS, /* history partitions of the next days */
+	SQL_WRITE_MAX,
+};
+
+enum sql_read {
+	SQL_GET = 0,      /* one transaction */
+	SQL_BRANCH_CALLS, /* calls per branch, and the newest failure */
+	SQL_EXISTS,       /* is there such a transaction */
+	SQL_ATTEMPTS,     /* its history */
+	SQL_PING,
+	SQL_READ_MAX,
+};
+
+extern const struct pg_statement sql_write_statement[SQL_WRITE_MAX];
+extern const struct pg_statement sql_read_statement[SQL_READ_MAX];
+
+/* Settings of each kind of session; end with NULL. */
+extern const char *const sql_write_setup[];
+extern const char *const sql_read_setup[];
+
+#endif /* IO_SQL_H */

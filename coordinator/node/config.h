@@ -1,0 +1,54 @@
+/*
+ * config.h - the daemon's options: one table, read from a file, the environment and flags.
+ *
+ * Precedence: flag, then environment (ASSENT_ and the key in capitals), then file, then default.
+ * The file has `key = value` lines, # comments and blank lines. Unknown keys are errors.
+ *
+ * Ownership: strings belong to the config and live until config_release.
+ */
+#ifndef NODE_CONFIG_H
+#define NODE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct config {
+	const char *config; /* path of the file */
+	const char *listen;
+	const char *database;
+	bool dev;
+	const char *dev_dir;
+	const char *participant_allow;
+	bool allow_unauthenticated;
+	const char *node;
+	const char *log_level;
+	int64_t in_flight_max;
+	int64_t connection_max;
+	int64_t participant_concurrency;
+	int64_t participant_queue_max;
+	int64_t flush_interval_us;
+
+	/* Derived by config_finish. */
+	char listen_host[64];
+	uint16_t listen_port;
+};
+
+enum config_action {
+	CONFIG_SERVE,
+	CONFIG_MIGRATE, /* `assentd migrate` */
+	CONFIG_HELP,
+	CONFIG_VERSION,
+};
+
+/* Fills `c` from all sources. 0, or ERR_INVALID with one line that says what to do. */
+int config_read(struct config *c, int argc, char **argv, enum config_action *action, char *why,
+                size_t why_size) MUSTCHECK;
+void config_release(struct config *c);
+
+/* The text of --help, from the table. */
+void config_print_help(void);
+
+#endif /* NODE_CONFIG_H */

@@ -1,0 +1,305 @@
+#include "node/driver.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "node/node.h"
+#include "node/participant.h"
+
+/* Actions of one step, held back until the put `seq` is durable. */
+struct pending {
+	struct list link;
+	uint64_t seq;
+	size_t n;
+	struct action act[];
+};
+
+static void answer(struct waiter *w, enum wait_result result)
+{
+	list_remove(&w->link);
+	timers_retire(w->timers, &w->timer);
+	w->fn(w, result);
+}
+
+static void answer_all(struct gtx *g, enum wait_for what, enum wait_result result)
+{
+	LIST_FOR_EACH_SAFE (link, &g->waiter) {
+		struct waiter *w = container_of(link, struct waiter, link);
+
+		if (w->what <= what)
+			answer(w, result);
+	}
+}
+
+static void raise_alert(struct gtx *g, const struct action *a)
+{
+	g->node->metrics.alerts[a->alert]++;
+	log_warn(g->gid, "branch %s needs attention: %s", g->spec.branch[a->branch].id,
+	         alert_kind_str(a->alert));
+}
+
+/* THE place where effects happen. Whoever calls it has seen to it that every forced record of
+ * this step and of all before is durable. */
+static void perform(struct gtx *g, const struct action *act, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct action *a = &act[i];
+
+		switch (a->type) {
+		case ACT_CALL:
+			participant_call(g, a);
+			break;
+		case ACT_ALERT:
+			raise_alert(g, a);
+			break;
+		case ACT_ALERT_CLOSE:
+			log_info(g->gid, "branch %s answers again", g->spec.branch[a->branch].id);
+			break;
+		case ACT_DECIDED:
+			log_debug(g->gid, "decided: %s",
+			          txn_outcome_str((enum txn_outcome)driver_visible(g)->outcome));
+			break;
+		case ACT_ENDED:
+			metrics_count_end(&g->node->metrics, g->txn.outcome,
+			                  g->ended_us - g->created_us);
+			answer_all(g, WAIT_ENDED, WAIT_DONE);
+			break;
+		}
+	}
+}
+
+static void hold_back(struct gtx *g, const struct effects *fx)
+{
+	struct pending *p = malloc(sizeof *p + fx->n_act * sizeof p->act[0]);
+
+	if (!p) {
+		/* Without its effects this transaction would stand still for ever; its records
+		 * are in the journal, so a reload brings the effects back. */
+		node_lost(g->node, "out of memory while holding effects back");
+		return;
+	}
+	p->seq = g->forced_seq;
+	p->n = fx->n_act;
+	memcpy(p->act, fx->act, fx->n_act * sizeof p->act[0]);
+	list_push(&g->pending, &p->link);
+}
+
+static void release_held_back(struct gtx *g)
+{
+	while (!list_empty(&g->pending)) {
+		struct pending *p = container_of(g->pending.next, struct pending, link);
+
+		if (p->seq > g->entry.durable_seq)
+			return;
+		list_remove(&p->link);
+		perform(g, p->act, p->n);
+		free(p);
+	}
+}
+
+void driver_discard_pending(struct gtx *g)
+{
+	struct list *link;
+
+	while ((link = list_pop(&g->pending)))
+		free(container_of(link, struct pending, link));
+}
+
+static void put_record(struct gtx *g, bool forced)
+{
+	struct journal_state s = {
+	    .state = (int16_t)g->txn.state,
+	    .outcome = (int16_t)g->txn.outcome,
+	};
+	uint64_t seq;
+
+	if (g->txn.outcome != OUTCOME_PENDING && g->decided_us == 0)
+		g->decided_us = node_db_now_us(g->node);
+	if (txn_ended(g->txn.state) && g->ended_us == 0)
+		g->ended_us = node_db_now_us(g->node);
+	s.decided_us = g->decided_us;
+	s.ended_us = g->ended_us;
+	for (unsigned i = 0; i < g->txn.n_branch; i++)
+		s.branch[i] = (uint8_t)g->txn.branch[i].state;
+	seq = journal_put(g->node->journal, &g->entry, &s, forced);
+	if (forced)
+		g->forced_seq = seq;
+}
+
+void driver_step(struct gtx *g, const struct event *ev)
+{
+	struct effects fx;
+	int rc = txn_step(&g->txn, ev, &fx);
+
+	if (rc < 0) {
+		/* verdict_judge and the driver never make such an event. */
+		log_error(g->gid, "event %d refused in state %s: %s", (int)ev->type,
+		          txn_state_str(g->txn.state), err_str(rc));
+		return;
+	}
+	if (fx.record.present)
+		put_record(g, fx.record.forced);
+	timer_set(&g->node->timers, &g->timer, txn_due_us(&g->txn));
+	if (fx.n_act == 0)
+		return;
+	if (g->forced_seq > g->entry.durable_seq)
+		hold_back(g, &fx);
+	else
+		perform(g, fx.act, fx.n_act);
+}
+
+void driver_on_timer(void *ctx, int64_t now_us)
+{
+	driver_step(ctx, &(struct event){.type = EV_TIMER, .now_us = now_us});
+}
+
+static void forget(struct gtx *g)
+{
+	struct node *node = g->node;
+
+	map_remove(&node->txns, &g->by_gid);
+	journal_set_load(node->journal, node->txns.n);
+	gtx_free(g);
+}
+
+void driver_on_durable(void *ctx, struct journal_entry *entry)
+{
+	struct gtx *g = container_of(entry, struct gtx, entry);
+
+	(void)ctx;
+	answer_all(g, WAIT_STORED, WAIT_DONE);
+	release_held_back(g);
+	if (txn_ended((enum txn_state)entry->durable.state) && journal_entry_idle(entry))
+		forget(g);
+}
+
+void driver_on_refused(void *ctx, struct journal_entry *entry, int err)
+{
+	struct gtx *g = container_of(entry, struct gtx, entry);
+
+	(void)ctx;
+	if (err == ERR_LOST) {
+		node_lost(g->node, "a record was refused: this node no longer owns the shard");
+		return;
+	}
+	log_info(g->gid, "not stored: %s", err_str(err));
+	if (entry->stored) {
+		/* An old transaction whose new state the database will not have: it is dropped
+		 * from memory and tried again after the next load. */
+		node_lost(g->node, "the database refused the state of a transaction");
+		return;
+	}
+	answer_all(g, WAIT_ENDED, err == ERR_EXISTS ? WAIT_EXISTS : WAIT_FAILED);
+	forget(g);
+}
+
+struct gtx *driver_find(const struct node *node, const char *gid)
+{
+	struct map_node *n = map_get(&node->txns, gid, strlen(gid));
+
+	return n ? container_of(n, struct gtx, by_gid) : NULL;
+}
+
+static int adopt(struct gtx *g)
+{
+	struct node *node = g->node;
+	int rc = map_put(&node->txns, &g->by_gid, g->gid, strlen(g->gid));
+
+	if (rc < 0)
+		return rc;
+	journal_set_load(node->journal, node->txns.n);
+	return 0;
+}
+
+int driver_submit(struct gtx *g)
+{
+	struct node *node = g->node;
+	int64_t now_us = clock_mono_us();
+	int rc;
+
+	if (node->txns.n >= (size_t)node->config->in_flight_max)
+		return ERR_LIMIT;
+	g->created_us = node_db_time_us(node, now_us);
+	g->deadline_us = g->created_us + g->spec.timeout_us;
+	digest_sha256(g->body, g->body_len, g->body_sha256);
+	rc = gtx_prepare(g, now_us + g->spec.timeout_us);
+	if (rc == 0)
+		rc = adopt(g);
+	if (rc < 0)
+		return rc;
+	node->metrics.submitted++;
+	driver_step(g, &(struct event){.type = EV_SUBMIT, .now_us = now_us});
+	return 0;
+}
+
+int driver_resume(struct gtx *g)
+{
+	int rc = adopt(g);
+
+	if (rc < 0)
+		return rc;
+	driver_step(g, &(struct event){.type = EV_RESUME, .now_us = clock_mono_us()});
+	return 0;
+}
+
+static void on_wait_timeout(void *ctx, int64_t now_us)
+{
+	(void)now_us;
+	answer(ctx, WAIT_TIMEOUT);
+}
+
+/* ENDED is answered by the step's action, not by the lazy record of the end: the outcome has been
+ * durable since the decision. */
+static bool wait_is_over(const struct gtx *g, enum wait_for what)
+{
+	if (what == WAIT_STORED)
+		return g->entry.stored;
+	return txn_ended(g->txn.state) && g->forced_seq <= g->entry.durable_seq;
+}
+
+int driver_wait(struct gtx *g, struct waiter *w, enum wait_for what, int64_t until_us)
+{
+	int rc = timers_admit(&g->node->timers, &w->timer, on_wait_timeout, w);
+
+	if (rc < 0)
+		return rc;
+	w->timers = &g->node->timers;
+	w->what = what;
+	w->gtx = g;
+	list_push(&g->waiter, &w->link);
+	timer_set(w->timers, &w->timer, until_us);
+	if (wait_is_over(g, what))
+		answer(w, WAIT_DONE);
+	return 0;
+}
+
+void driver_drop_all(struct node *node)
+{
+	struct map_node *n = NULL;
+	size_t bucket = 0;
+
+	while ((n = map_next(&node->txns, &bucket, n))) {
+		struct gtx *g = container_of(n, struct gtx, by_gid);
+
+		map_remove(&node->txns, n);
+		answer_all(g, WAIT_ENDED, WAIT_LOST);
+		gtx_free(g);
+	}
+}
+
+void driver_answer_waiters(struct node *node)
+{
+	struct map_node *n = NULL;
+	size_t bucket = 0;
+
+	while ((n = map_next(&node->txns, &bucket, n)))
+		answer_all(container_of(n, struct gtx, by_gid), WAIT_ENDED, WAIT_TIMEOUT);
+}
+
+const struct journal_state *driver_visible(const struct gtx *g)
+{
+	return &g->entry.durable;
+}

@@ -1,0 +1,71 @@
+/*
+ * gtx.h - a global transaction in memory: the pure txn and all that the world around it needs.
+ *
+ * Life cycle:
+ *	1. gtx_new: nobody knows it; the submission is decoded into its arena.
+ *	2. driver_submit (or recovery): in the node's map; its creation is queued in the journal.
+ *	3. entry.stored: the creation is durable; participants are called, answers show it.
+ *	4. decided, then ended; both become durable.
+ *	5. driver forgets it once the end is durable. Until then the database's row and this
+ *	   object agree, except for what is queued.
+ * When the session to the database is lost, all of them are dropped at once and loaded anew.
+ *
+ * One owner: the node's map. gtx_free cancels its calls and asserts that no waiter is left.
+ */
+#ifndef NODE_GTX_H
+#define NODE_GTX_H
+
+#include "base/arena.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "core/txn.h"
+#include "io/digest.h"
+#include "io/journal.h"
+#include "node/submission.h"
+#include "node/timers.h"
+
+struct node;
+
+/* How the newest finished call to a branch went; for people, not for decisions. */
+struct branch_note {
+	int err;
+	int status;
+	enum event_type verdict;
+	bool failed;     /* the three above describe a failure */
+	uint32_t n_call; /* calls made since it was loaded */
+};
+
+struct gtx {
+	struct node *node;
+	struct map_node by_gid;
+	struct arena arena;
+	char gid[GID_MAX + 1];
+	uint8_t body_sha256[DIGEST_LEN];
+	const char *body; /* in the arena */
+	size_t body_len;
+	struct submission spec;
+	struct txn txn;
+	struct branch_note *note;
+	struct journal_entry entry;
+	uint64_t forced_seq; /* actions wait until this put is durable */
+	struct timer timer;  /* txn_due_us */
+	struct list pending; /* struct pending: actions that wait, oldest first */
+	struct list call;    /* struct call: under way */
+	struct list waiter;  /* struct waiter */
+	int64_t created_us;  /* database time, microseconds since 1970 */
+	int64_t deadline_us;
+	int64_t decided_us; /* 0: not yet */
+	int64_t ended_us;
+};
+
+/* Copies the body. NULL when out of memory. */
+struct gtx *gtx_new(struct node *node, const char *body, size_t len) MUSTCHECK;
+void gtx_free(struct gtx *g);
+
+/* After spec, gid and times are known: the txn and the journal's entry. */
+int gtx_prepare(struct gtx *g, int64_t deadline_mono_us) MUSTCHECK;
+
+/* One line about the newest failed call; "" when there is none. */
+const char *branch_note_str(const struct branch_note *n, char *buf, size_t size);
+
+#endif /* NODE_GTX_H */

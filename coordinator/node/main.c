@@ -1,0 +1,247 @@
+/*
+ * main.c - assentd: reads the options, starts the parts in order, stops them in the other order.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "node/dev_pg.h"
+#include "node/driver.h"
+#include "node/migrate.h"
+#include "node/node.h"
+#include "node/shards.h"
+
+#ifndef ASSENT_VERSION
+#define ASSENT_VERSION "0.1.0"
+#endif
+
+#define GRACE_US INT64_C(3000000)
+#define TEND_US  INT64_C(200000)
+
+struct daemon {
+	struct config config;
+	struct loop *loop;
+	struct node node;
+	struct api *api;
+	struct dev_pg *dev;
+	struct timer tend;
+	struct timer grace;
+	struct loop_signal *sigterm;
+	struct loop_signal *sigint;
+	struct loop_hook *hook;
+	struct journal_waiter flushed;
+	bool announced;
+	bool leaving; /* the last flush was asked for */
+};
+
+static void announce(struct daemon *d)
+{
+	bool v6 = strchr(d->config.listen_host, ':') != NULL;
+
+	d->announced = true;
+	(void)printf("ready http://%s%s%s:%u\n", v6 ? "[" : "", d->config.listen_host,
+	             v6 ? "]" : "", (unsigned)api_port(d->api));
+	(void)fflush(stdout);
+}
+
+static void on_flushed(void *ctx, int err)
+{
+	struct daemon *d = ctx;
+
+	/* Lazy records that were lost are made again from what is durable. */
+	(void)err;
+	loop_stop(d->loop);
+}
+
+/* Nothing more is expected: answer who still waits, write what is lazy, go. */
+static void leave(struct daemon *d)
+{
+	d->leaving = true;
+	driver_answer_waiters(&d->node);
+	if (!node_ready(&d->node)) {
+		loop_stop(d->loop);
+		return;
+	}
+	d->flushed.fn = on_flushed;
+	d->flushed.ctx = d;
+	journal_sync(d->node.journal, &d->flushed);
+}
+
+static void on_turn(void *ctx)
+{
+	struct daemon *d = ctx;
+
+	if (!d->announced && node_ready(&d->node))
+		announce(d);
+	if (d->node.draining && !d->leaving && d->node.txns.n == 0 && api_idle(d->api))
+		leave(d);
+}
+
+static void on_grace(void *ctx, int64_t now_us)
+{
+	struct daemon *d = ctx;
+
+	(void)now_us;
+	if (d->leaving) {
+		loop_stop(d->loop);
+		return;
+	}
+	log_info(NULL, "leaving with %zu transactions unfinished; they go on where the shards go",
+	         d->node.txns.n);
+	leave(d);
+	timer_set(&d->node.timers, &d->grace, clock_mono_us() + GRACE_US);
+}
+
+/* Stop taking work; what is under way has GRACE_US to end. A second signal ends it at once. */
+static void on_stop_signal(void *ctx)
+{
+	struct daemon *d = ctx;
+
+	if (d->node.draining) {
+		loop_stop(d->loop);
+		return;
+	}
+	log_info(NULL, "stopping");
+	d->node.draining = true;
+	api_quiesce(d->api);
+	timer_set(&d->node.timers, &d->grace, clock_mono_us() + GRACE_US);
+	loop_hook_kick(d->hook);
+}
+
+static void on_tend(void *ctx, int64_t now_us)
+{
+	struct daemon *d = ctx;
+
+	dev_pg_tend(d->dev);
+	timer_set(&d->node.timers, &d->tend, now_us + TEND_US);
+}
+
+static int complain_and_fail(const char *why)
+{
+	(void)fprintf(stderr, "assentd: %s\n", why);
+	return EXIT_FAILURE;
+}
+
+static int migrate(const char *conninfo, bool quiet)
+{
+	unsigned applied;
+	char why[256];
+
+	if (migrate_run(conninfo, &applied, why, sizeof why) < 0)
+		return complain_and_fail(why);
+	if (!quiet)
+		(void)printf(applied ? "%u migrations applied\n" : "nothing to migrate\n", applied);
+	return EXIT_SUCCESS;
+}
+
+/* A private PostgreSQL, migrated; its conninfo becomes the database option. */
+static int start_dev(struct daemon *d)
+{
+	char conninfo[160], why[256];
+
+	(void)fprintf(stderr,
+	              "assentd: --dev: a private PostgreSQL in %s, no authentication; "
+	              "not for production\n",
+	              d->config.dev_dir);
+	if (dev_pg_start(d->config.dev_dir, &d->dev, conninfo, sizeof conninfo, why, sizeof why) <
+	    0)
+		return complain_and_fail(why);
+	free((char *)(uintptr_t)d->config.database);
+	d->config.database = strdup(conninfo);
+	if (!d->config.database)
+		return complain_and_fail("out of memory");
+	return migrate(conninfo, true);
+}
+
+static int start_watching(struct daemon *d)
+{
+	d->sigterm = loop_signal_new(d->loop, SIGTERM, on_stop_signal, d);
+	d->sigint = loop_signal_new(d->loop, SIGINT, on_stop_signal, d);
+	d->hook = loop_hook_new(d->loop, on_turn, d);
+	if (!d->sigterm || !d->sigint || !d->hook)
+		return ERR_NOMEM;
+	if (timers_admit(&d->node.timers, &d->grace, on_grace, d) < 0 ||
+	    timers_admit(&d->node.timers, &d->tend, on_tend, d) < 0)
+		return ERR_NOMEM;
+	if (d->dev)
+		timer_set(&d->node.timers, &d->tend, clock_mono_us() + TEND_US);
+	return 0;
+}
+
+static int serve(struct daemon *d)
+{
+	char why[256];
+	int rc = EXIT_FAILURE;
+
+	if (migrate_check(d->config.database, why, sizeof why) < 0)
+		return complain_and_fail(why);
+	d->loop = loop_new();
+	if (!d->loop)
+		return complain_and_fail("no event loop");
+	if (node_init(&d->node, &d->config, d->loop) < 0)
+		return complain_and_fail("the node cannot start: see above");
+	if (api_new(&d->node, &d->api, why, sizeof why) < 0) {
+		rc = complain_and_fail(why);
+	} else if (start_watching(d) == 0) {
+		loop_run(d->loop);
+		rc = EXIT_SUCCESS;
+	}
+	shards_give_up(&d->node);
+	api_free(d->api);
+	timers_retire(&d->node.timers, &d->grace);
+	timers_retire(&d->node.timers, &d->tend);
+	loop_hook_free(d->hook);
+	loop_signal_free(d->sigterm);
+	loop_signal_free(d->sigint);
+	node_release(&d->node);
+	loop_free(d->loop);
+	return rc;
+}
+
+static int run(struct daemon *d, enum config_action action)
+{
+	int rc;
+
+	log_set_level((enum log_level)log_level_parse(d->config.log_level));
+	if (action == CONFIG_MIGRATE && !d->config.dev)
+		return migrate(d->config.database, false);
+	if (d->config.dev) {
+		rc = start_dev(d);
+		if (rc != EXIT_SUCCESS || action == CONFIG_MIGRATE) {
+			dev_pg_stop(d->dev);
+			return rc;
+		}
+	}
+	rc = serve(d);
+	dev_pg_stop(d->dev);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon d = {0};
+	enum config_action action;
+	char why[512];
+	int rc;
+
+	(void)signal(SIGPIPE, SIG_IGN);
+	rc = config_read(&d.config, argc, argv, &action, why, sizeof why);
+	if (rc < 0) {
+		rc = complain_and_fail(why);
+	} else if (action == CONFIG_HELP) {
+		config_print_help();
+		rc = EXIT_SUCCESS;
+	} else if (action == CONFIG_VERSION) {
+		(void)printf("assentd " ASSENT_VERSION "\n");
+		rc = EXIT_SUCCESS;
+	} else {
+		rc = run(&d, action);
+	}
+	config_release(&d.config);
+	return rc;
+}

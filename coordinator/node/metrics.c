@@ -1,0 +1,128 @@
+#include "node/metrics.h"
+
+#include "core/verdict.h"
+#include "io/http_client.h"
+#include "node/node.h"
+
+/* Upper bounds in microseconds; what is above the last falls into +Inf. */
+static const int64_t bound_us[METRICS_BUCKETS - 1] = {
+    1000,   2500,   5000,    10000,   25000,    50000,    100000,
+    250000, 500000, 1000000, 2500000, 10000000, 60000000,
+};
+
+void metrics_count_end(struct metrics *m, enum txn_outcome outcome, int64_t duration_us)
+{
+	unsigned i = 0;
+
+	while (i < METRICS_BUCKETS - 1 && duration_us > bound_us[i])
+		i++;
+	m->duration_bucket[i]++;
+	m->duration_sum_us += duration_us;
+	m->ended[outcome]++;
+}
+
+void metrics_count_call(struct metrics *m, enum event_type verdict)
+{
+	m->calls[verdict]++;
+}
+
+void metrics_count_request(struct metrics *m, int status)
+{
+	if (status >= 100 && status < 600)
+		m->requests[status / 100]++;
+}
+
+static void head(struct buf *out, const char *name, const char *type, const char *help)
+{
+	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void simple(struct buf *out, const char *name, const char *type, const char *help,
+                   uint64_t value)
+{
+	head(out, name, type, help);
+	buf_printf(out, "%s %llu\n", name, (unsigned long long)value);
+}
+
+static void render_durations(const struct metrics *m, struct buf *out)
+{
+	static const char *const name = "assent_transaction_duration_seconds";
+	uint64_t sum = 0;
+
+	head(out, name, "histogram", "From creation to end.");
+	for (unsigned i = 0; i < METRICS_BUCKETS; i++) {
+		sum += m->duration_bucket[i];
+		if (i < METRICS_BUCKETS - 1)
+			buf_printf(out, "%s_bucket{le=\"%g\"} %llu\n", name,
+			           (double)bound_us[i] / 1e6, (unsigned long long)sum);
+		else
+			buf_printf(out, "%s_bucket{le=\"+Inf\"} %llu\n", name,
+			           (unsigned long long)sum);
+	}
+	buf_printf(out, "%s_sum %.6f\n%s_count %llu\n", name, (double)m->duration_sum_us / 1e6,
+	           name, (unsigned long long)sum);
+}
+
+static void render_journal(const struct node *node, struct buf *out)
+{
+	struct journal_stats s;
+
+	journal_stats(node->journal, &s);
+	simple(out, "assent_journal_flushes_total", "counter", "Group commits.", s.n_flush);
+	simple(out, "assent_journal_records_total", "counter", "Transaction states written.",
+	       s.n_record);
+	simple(out, "assent_journal_history_rows_total", "counter", "Attempts written.",
+	       s.n_history);
+	simple(out, "assent_journal_history_dropped_total", "counter",
+	       "Attempts that were not written: too many waited, or the database refused them.",
+	       s.n_history_dropped);
+	simple(out, "assent_journal_splits_total", "counter",
+	       "Flushes that the database refused for one row's data.", s.n_split);
+	head(out, "assent_journal_flush_seconds_total", "counter",
+	     "Time spent waiting for commits.");
+	buf_printf(out, "assent_journal_flush_seconds_total %.6f\n", (double)s.flush_us / 1e6);
+}
+
+static void render_participants(const struct node *node, struct buf *out)
+{
+	struct http_client_stats s;
+
+	http_client_stats(node->client, &s);
+	simple(out, "assent_participant_calls_in_flight", "gauge", "Calls under way.", s.n_active);
+	simple(out, "assent_participant_calls_queued", "gauge", "Calls waiting for a place.",
+	       s.n_queued);
+	head(out, "assent_participant_calls_total", "counter", "Finished calls by verdict.");
+	for (int i = EV_YES; i <= EV_CONTRACT; i++)
+		buf_printf(out, "assent_participant_calls_total{verdict=\"%s\"} %llu\n",
+		           verdict_str((enum event_type)i),
+		           (unsigned long long)node->metrics.calls[i]);
+}
+
+void metrics_render(const struct node *node, struct buf *out)
+{
+	const struct metrics *m = &node->metrics;
+
+	simple(out, "assent_transactions_submitted_total", "counter", "Transactions taken on.",
+	       m->submitted);
+	simple(out, "assent_transactions_in_flight", "gauge", "Transactions in memory.",
+	       node->txns.n);
+	head(out, "assent_transactions_ended_total", "counter", "Ended transactions by outcome.");
+	for (int i = OUTCOME_COMMITTED; i < OUTCOME_MAX; i++)
+		buf_printf(out, "assent_transactions_ended_total{outcome=\"%s\"} %llu\n",
+		           txn_outcome_str((enum txn_outcome)i), (unsigned long long)m->ended[i]);
+	render_durations(m, out);
+	render_participants(node, out);
+	render_journal(node, out);
+	head(out, "assent_alerts_raised_total", "counter", "Alerts by kind.");
+	for (int i = 0; i <= ALERT_HEURISTIC; i++)
+		buf_printf(out, "assent_alerts_raised_total{kind=\"%s\"} %llu\n",
+		           alert_kind_str((enum alert_kind)i), (unsigned long long)m->alerts[i]);
+	head(out, "assent_http_requests_total", "counter", "Answered requests by status class.");
+	for (int i = 1; i < 6; i++)
+		buf_printf(out, "assent_http_requests_total{status=\"%dxx\"} %llu\n", i,
+		           (unsigned long long)m->requests[i]);
+	simple(out, "assent_ready", "gauge", "1 while this node owns its shards and serves.",
+	       node_ready(node));
+	simple(out, "assent_takeovers_total", "counter", "Times the shards were taken.",
+	       m->takeovers);
+}

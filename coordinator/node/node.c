@@ -1,0 +1,167 @@
+#include "node/node.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "io/sql.h"
+#include "node/driver.h"
+#include "node/participant.h"
+#include "node/shards.h"
+
+#define LAZY_US INT64_C(20000)
+
+int64_t node_db_time_us(const struct node *n, int64_t mono_us)
+{
+	return n->db_offset_us + mono_us;
+}
+
+int64_t node_db_now_us(const struct node *n)
+{
+	return node_db_time_us(n, clock_mono_us());
+}
+
+void node_lost(struct node *n, const char *why)
+{
+	if (n->lost_why)
+		return;
+	n->lost_why = why;
+	loop_hook_kick(n->hook);
+}
+
+static void on_journal_lost(void *ctx, const char *why)
+{
+	log_error(NULL, "a flush has no certain result: %s", why);
+	node_lost(ctx, "a flush has no certain result");
+}
+
+/* End of the turn: nothing is in the middle of a transaction now. */
+static void on_turn(void *ctx)
+{
+	struct node *n = ctx;
+	const char *why = n->lost_why;
+
+	participant_deliver_failed(n);
+	if (!why)
+		return;
+	if (n->state != NODE_DOWN) {
+		log_warn(NULL, "dropping %zu transactions from memory to load them anew: %s",
+		         n->txns.n, why);
+		shards_give_up(n);
+		pg_reconnect(n->writer, why);
+	}
+}
+
+static void on_reader_down(void *ctx, const char *why)
+{
+	(void)ctx;
+	log_debug(NULL, "no session to read with: %s", why);
+}
+
+static void on_reader_up(void *ctx)
+{
+	(void)ctx;
+}
+
+static int open_sessions(struct node *n)
+{
+	struct pg_config writer = {
+	    .conninfo = n->config->database,
+	    .application_name = "assentd journal",
+	    .setup = sql_write_setup,
+	    .statement = sql_write_statement,
+	    .n_statement = SQL_WRITE_MAX,
+	    .on_up = shards_on_up,
+	    .on_down = shards_on_down,
+	    .ctx = n,
+	};
+	struct pg_config reader = {
+	    .conninfo = n->config->database,
+	    .application_name = "assentd reader",
+	    .setup = sql_read_setup,
+	    .statement = sql_read_statement,
+	    .n_statement = SQL_READ_MAX,
+	    .on_up = on_reader_up,
+	    .on_down = on_reader_down,
+	    .ctx = n,
+	};
+	int rc = pg_new(n->loop, &writer, &n->writer);
+
+	return rc < 0 ? rc : pg_new(n->loop, &reader, &n->reader);
+}
+
+static int open_journal(struct node *n)
+{
+	return journal_new(
+	    &(struct journal_config){
+	        .loop = n->loop,
+	        .pg = n->writer,
+	        .node = n->config->node,
+	        .interval_us = n->config->flush_interval_us,
+	        .busy_above = 16,
+	        .lazy_us = LAZY_US,
+	        .on_durable = driver_on_durable,
+	        .on_refused = driver_on_refused,
+	        .on_lost = on_journal_lost,
+	        .ctx = n,
+	    },
+	    &n->journal);
+}
+
+static int open_client(struct node *n)
+{
+	return http_client_new(n->loop,
+	                       &(struct http_client_config){
+	                           .concurrency = (unsigned)n->config->participant_concurrency,
+	                           .queue_max = (unsigned)n->config->participant_queue_max,
+	                           .peer_max = 1024,
+	                       },
+	                       &n->client);
+}
+
+int node_init(struct node *n, const struct config *config, struct loop *loop)
+{
+	char why[160];
+	int rc;
+
+	memset(n, 0, sizeof *n);
+	n->config = config;
+	n->loop = loop;
+	list_init(&n->failed_calls);
+	(void)snprintf(n->waiting_for, sizeof n->waiting_for, "connecting to the database");
+	rc = address_list_new(config->participant_allow, &n->allow, why, sizeof why);
+	if (rc == 0)
+		rc = map_init(&n->txns, 1024);
+	if (rc == 0)
+		rc = timers_init(&n->timers, loop);
+	if (rc == 0)
+		rc = timers_admit(&n->timers, &n->retry, shards_on_timer, n);
+	if (rc == 0)
+		rc = open_client(n);
+	if (rc == 0)
+		rc = open_sessions(n);
+	if (rc == 0)
+		rc = open_journal(n);
+	n->hook = rc == 0 ? loop_hook_new(loop, on_turn, n) : NULL;
+	if (rc == 0 && !n->hook)
+		rc = ERR_NOMEM;
+	if (rc < 0)
+		log_error(NULL, "the node cannot start: %s", err_str(rc));
+	return rc;
+}
+
+void node_release(struct node *n)
+{
+	shards_give_up(n);
+	loop_hook_free(n->hook);
+	journal_free(n->journal);
+	pg_free(n->writer);
+	pg_free(n->reader);
+	http_client_free(n->client);
+	timers_retire(&n->timers, &n->retry);
+	timers_release(&n->timers);
+	map_release(&n->txns);
+	address_list_free(n->allow);
+}

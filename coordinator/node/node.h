@@ -1,0 +1,76 @@
+/*
+ * node.h - one coordinator process: one thread, one loop, and everything that hangs on it.
+ *
+ * Ownership of the shards is all or nothing for now: a node has taken every shard and serves, or
+ * it has none and answers 503. States, with the function in shards.c that performs each edge:
+ *
+ *	down --on_up--> locking --take--> taking --load--> loading --serve--> ready
+ *	  ^                | not all locks: unlock, try again
+ *	  +---------------------- on_down, node_lost ------------------------------+
+ */
+#ifndef NODE_NODE_H
+#define NODE_NODE_H
+
+#include "base/map.h"
+#include "io/http_client.h"
+#include "io/journal.h"
+#include "io/loop.h"
+#include "io/pg.h"
+#include "node/address.h"
+#include "node/config.h"
+#include "node/metrics.h"
+#include "node/timers.h"
+
+#define NODE_SHARDS 64
+
+enum node_state {
+	NODE_DOWN = 0, /* no session to the database */
+	NODE_LOCKING,  /* some shard's lock is held by another node */
+	NODE_TAKING,   /* raising the epochs */
+	NODE_LOADING,  /* reading unfinished transactions */
+	NODE_READY,
+};
+
+struct node {
+	const struct config *config;
+	struct loop *loop;
+	struct loop_hook *hook;
+	struct timers timers;
+	struct pg *writer; /* holds the shards' locks; the journal's */
+	struct pg *reader;
+	struct journal *journal;
+	struct http_client *client;
+	struct address_list *allow;
+	struct map txns; /* struct gtx by gid */
+	struct list failed_calls;
+	struct metrics metrics;
+
+	enum node_state state;
+	bool draining;
+	const char *lost_why; /* what node_lost was told; handled at the end of the turn */
+	char waiting_for[96]; /* why it is not ready, one line */
+	char cluster[9];
+	int64_t epoch[NODE_SHARDS];
+	int64_t db_offset_us; /* database time - monotonic time */
+	struct timer retry;   /* locks, partitions */
+	struct loader *loader;
+};
+
+int node_init(struct node *n, const struct config *config, struct loop *loop) MUSTCHECK;
+void node_release(struct node *n);
+
+static inline bool node_ready(const struct node *n)
+{
+	return n->state == NODE_READY && !n->lost_why;
+}
+
+/* Database time in microseconds since 1970. Measured once per session; the node's own wall clock
+ * decides nothing. */
+int64_t node_db_time_us(const struct node *n, int64_t mono_us);
+int64_t node_db_now_us(const struct node *n);
+
+/* Memory and database no longer agree for certain: at the end of this turn the session is
+ * dropped, every transaction forgotten, and all is loaded anew. */
+void node_lost(struct node *n, const char *why);
+
+#endif /* NODE_NODE_H */

@@ -1,0 +1,286 @@
+#include "node/participant.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json_scan.h"
+#include "base/log.h"
+#include "core/verdict.h"
+#include "io/http_client.h"
+#include "node/driver.h"
+#include "node/node.h"
+
+#define HEADER_MAX (16 + BRANCH_HEADER_MAX)
+
+struct call {
+	struct list link;   /* in gtx->call */
+	struct list failed; /* in node->failed_calls, when it could not be sent */
+	struct gtx *gtx;
+	unsigned branch;
+	enum txn_op op;
+	bool one_phase;
+	uint32_t attempt;
+	int err; /* for failed calls */
+	struct http_call *http;
+};
+
+static bool is_vote(enum txn_op op, bool one_phase)
+{
+	return op == OP_PREPARE || one_phase;
+}
+
+/* Header lines in one buffer, each ended by a NUL; pointers are taken when it no longer grows. */
+struct header_lines {
+	struct buf text;
+	size_t at[HEADER_MAX];
+	size_t n;
+};
+
+static void add_header(struct header_lines *h, const char *name, const char *value)
+{
+	assert(h->n < HEADER_MAX);
+	h->at[h->n++] = h->text.len;
+	buf_puts(&h->text, name);
+	buf_puts(&h->text, ": ");
+	buf_puts(&h->text, value);
+	buf_putc(&h->text, '\0');
+}
+
+static void add_number(struct header_lines *h, const char *name, int64_t value)
+{
+	char text[24];
+
+	(void)snprintf(text, sizeof text, "%lld", (long long)value);
+	add_header(h, name, text);
+}
+
+static void add_idempotency_key(struct header_lines *h, const struct gtx *g, const char *branch,
+                                const char *op)
+{
+	assert(h->n < HEADER_MAX);
+	h->at[h->n++] = h->text.len;
+	buf_printf(&h->text, "Idempotency-Key: \"%s/%s/%s/%s\"", g->node->cluster, g->gid, branch,
+	           op);
+	buf_putc(&h->text, '\0');
+}
+
+static void add_headers(struct header_lines *h, const struct gtx *g, const struct action *act)
+{
+	const struct branch_spec *b = &g->spec.branch[act->branch];
+	const char *op = txn_op_str(act->op);
+	int64_t left_us = act->timeout_us;
+
+	add_header(h, "Content-Type", "application/json");
+	add_header(h, "Assent-Cluster", g->node->cluster);
+	add_header(h, "Assent-Namespace", "default");
+	add_header(h, "Assent-Gid", g->gid);
+	add_header(h, "Assent-Branch", b->id);
+	add_header(h, "Assent-Op", op);
+	add_header(h, "Assent-Mode", txn_mode_str(g->txn.mode));
+	add_number(h, "Assent-Attempt", act->attempt);
+	add_idempotency_key(h, g, b->id, op);
+	if (act->one_phase)
+		add_header(h, "Assent-One-Phase", "true");
+	if (is_vote(act->op, act->one_phase)) {
+		/* What the vote is still worth, not how long this call may take. */
+		struct buf when = BUF_INIT;
+
+		left_us = g->txn.deadline_us - clock_mono_us();
+		buf_put_json_time(&when, g->deadline_us);
+		if (!when.failed && when.len > 2) {
+			when.data[when.len - 1] = '\0';
+			add_header(h, "Assent-Deadline", when.data + 1);
+		}
+		buf_release(&when);
+	}
+	add_number(h, "Assent-Timeout-Ms", (left_us < 1000 ? 1000 : left_us) / 1000);
+	for (size_t i = 0; i < b->n_header; i++)
+		add_header(h, b->header[i].name, b->header[i].value);
+}
+
+static void add_url(struct buf *url, const struct branch_spec *b, enum txn_op op)
+{
+	size_t len;
+
+	if (b->op_url[op]) {
+		buf_puts(url, b->op_url[op]);
+		return;
+	}
+	len = strlen(b->participant);
+	buf_append(url, b->participant, len);
+	if (b->participant[len - 1] != '/')
+		buf_putc(url, '/');
+	buf_puts(url, txn_op_str(op));
+}
+
+static void write_history(const struct call *call, const struct http_result *r,
+                          enum event_type verdict)
+{
+	struct gtx *g = call->gtx;
+	int64_t to_db_us = node_db_now_us(g->node) - clock_wall_us();
+	int64_t ended_us = r->ended_us + to_db_us;
+	struct journal_attempt a = {
+	    .gid = g->gid,
+	    .shard = g->entry.shard,
+	    .epoch = g->entry.epoch,
+	    .branch = g->spec.branch[call->branch].id,
+	    .op = (int16_t)call->op,
+	    .attempt = (int32_t)call->attempt,
+	    .started_us = r->started_us ? r->started_us + to_db_us : ended_us,
+	    .ended_us = ended_us,
+	    .status = r->err ? (int16_t)0 : (int16_t)r->status,
+	    .verdict = (int16_t)verdict,
+	    .error = r->err ? err_str(r->err) : NULL,
+	};
+
+	journal_history(g->node->journal, &a);
+}
+
+static void conclude(struct call *call, const struct http_result *r)
+{
+	struct gtx *g = call->gtx;
+	struct branch_note *note = &g->note[call->branch];
+	char vote[32] = "", outcome[32] = "";
+	struct answer answer = {
+	    .err = r->err, .status = r->status, .vote = vote, .outcome = outcome};
+	struct event ev;
+
+	/* A body that was cut off or is not JSON has no members; the status still counts. */
+	if (!r->err && !r->truncated && r->len) {
+		if (json_scan_top_str(r->body, r->len, "vote", vote, sizeof vote) < 0)
+			vote[0] = '\0';
+		if (json_scan_top_str(r->body, r->len, "outcome", outcome, sizeof outcome) < 0)
+			outcome[0] = '\0';
+	}
+	ev = (struct event){
+	    .type = verdict_judge(call->op, call->one_phase, &answer),
+	    .now_us = clock_mono_us(),
+	    .branch = call->branch,
+	    .op = call->op,
+	    .attempt = call->attempt,
+	    .retry_after_us = r->retry_after_us,
+	};
+	note->err = r->err;
+	note->status = r->status;
+	note->verdict = ev.type;
+	note->failed = ev.type == EV_UNKNOWN || ev.type == EV_CONTRACT || ev.type == EV_NO ||
+	               ev.type == EV_WORKING || ev.type == EV_FOUND_ABORTED ||
+	               ev.type == EV_FOUND_COMMITTED;
+	metrics_count_call(&g->node->metrics, ev.type);
+	log_debug(g->gid, "branch %s %s attempt %u: %s", g->spec.branch[call->branch].id,
+	          txn_op_str(call->op), call->attempt, verdict_str(ev.type));
+	write_history(call, r, ev.type);
+	list_remove(&call->link);
+	list_remove(&call->failed);
+	free(call);
+	driver_step(g, &ev);
+}
+
+static void on_result(void *ctx, const struct http_result *result)
+{
+	struct call *call = ctx;
+
+	call->http = NULL;
+	conclude(call, result);
+}
+
+/* The reply event must not come from inside the step that asked for the call. */
+static void fail_later(struct call *call, int err)
+{
+	call->err = err;
+	list_push(&call->gtx->node->failed_calls, &call->failed);
+	loop_hook_kick(call->gtx->node->hook);
+}
+
+void participant_deliver_failed(struct node *node)
+{
+	struct list *link;
+
+	while ((link = list_pop(&node->failed_calls))) {
+		struct call *call = container_of(link, struct call, failed);
+		int64_t now_us = clock_wall_us();
+
+		conclude(call, &(struct http_result){.err = call->err, .ended_us = now_us});
+	}
+}
+
+static int start(struct call *call, const struct action *act, const char *url, size_t len)
+{
+	struct gtx *g = call->gtx;
+	const struct branch_spec *b = &g->spec.branch[act->branch];
+	struct header_lines h = {.text = BUF_INIT};
+	const char *line[HEADER_MAX];
+	char why[160];
+	int rc;
+
+	/* The list may have changed since the submission was accepted. */
+	rc = address_check(g->node->allow, url, len, why, sizeof why);
+	if (rc < 0) {
+		log_warn(g->gid, "branch %s is not called: %s", b->id, why);
+		return ERR_DENIED;
+	}
+	add_headers(&h, g, act);
+	for (size_t i = 0; i < h.n && !h.text.failed; i++)
+		line[i] = h.text.data + h.at[i];
+	rc = ERR_NOMEM;
+	if (!h.text.failed) {
+		call->http = http_client_call(g->node->client,
+		                              &(struct http_call_spec){
+		                                  .url = url,
+		                                  .header = line,
+		                                  .n_header = h.n,
+		                                  .body = b->payload ? b->payload : "",
+		                                  .len = b->payload_len,
+		                                  .timeout_us = act->timeout_us,
+		                                  .urgent = !is_vote(act->op, act->one_phase),
+		                                  .fn = on_result,
+		                                  .ctx = call,
+		                              });
+		rc = call->http ? 0 : ERR_NOMEM;
+	}
+	buf_release(&h.text);
+	return rc;
+}
+
+void participant_call(struct gtx *g, const struct action *act)
+{
+	struct call *call = calloc(1, sizeof *call);
+	struct buf url = BUF_INIT;
+	int rc = ERR_NOMEM;
+
+	if (!call) {
+		node_lost(g->node, "out of memory while calling a participant");
+		return;
+	}
+	list_init(&call->failed);
+	list_push(&g->call, &call->link);
+	call->gtx = g;
+	call->branch = act->branch;
+	call->op = act->op;
+	call->one_phase = act->one_phase;
+	call->attempt = act->attempt;
+	g->note[act->branch].n_call++;
+	add_url(&url, &g->spec.branch[act->branch], act->op);
+	if (!url.failed)
+		rc = start(call, act, url.data, url.len);
+	if (rc < 0)
+		fail_later(call, rc);
+	buf_release(&url);
+}
+
+void participant_cancel(struct gtx *g)
+{
+	struct list *link;
+
+	while ((link = list_pop(&g->call))) {
+		struct call *call = container_of(link, struct call, link);
+
+		list_remove(&call->failed);
+		if (call->http)
+			http_call_cancel(call->http);
+		free(call);
+	}
+}

@@ -1,0 +1,201 @@
+#include "node/recover.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "io/sql.h"
+#include "node/driver.h"
+
+#define PAGE 500
+
+/* Columns of SQL_LOAD. */
+enum load_column {
+	LOAD_GID,
+	LOAD_SHARD,
+	LOAD_MODE,
+	LOAD_STATE,
+	LOAD_OUTCOME,
+	LOAD_CREATED,
+	LOAD_DEADLINE,
+	LOAD_DECIDED,
+	LOAD_BRANCH_STATE,
+	LOAD_BODY_SHA256,
+	LOAD_SUBMISSION,
+};
+
+/* Where the next page begins. Kept apart from the node: an answer may come after recover_stop. */
+struct loader {
+	struct node *node; /* NULL: stopped */
+	void (*done)(struct node *n, int err);
+	int16_t shard;
+	char gid[GID_MAX + 1];
+	size_t gid_len;
+};
+
+static int next_page(struct loader *l);
+
+static int64_t column_time_us(const struct pg_result *r, size_t row, enum load_column col)
+{
+	return pg_null(r, row, col) ? 0 : pg_int(r, row, col) + PG_EPOCH_US;
+}
+
+static int restore(struct gtx *g, const struct pg_result *r, size_t row)
+{
+	struct complaint complaint;
+	struct journal_state s = {0};
+	const char *branch;
+	size_t n_branch;
+	int rc;
+
+	if (submission_decode(g->body, g->body_len, NULL, &g->arena, &g->spec, &complaint)) {
+		log_error(g->gid, "the stored submission cannot be read: %s %s", complaint.pointer,
+		          complaint.detail);
+		return ERR_INVALID;
+	}
+	g->created_us = column_time_us(r, row, LOAD_CREATED);
+	g->deadline_us = column_time_us(r, row, LOAD_DEADLINE);
+	g->decided_us = column_time_us(r, row, LOAD_DECIDED);
+	rc = gtx_prepare(g, g->deadline_us - g->node->db_offset_us);
+	if (rc < 0)
+		return rc;
+	branch = pg_bytes(r, row, LOAD_BRANCH_STATE, &n_branch);
+	if (n_branch != g->spec.n_branch)
+		return ERR_INVALID;
+	memcpy(s.branch, branch, n_branch);
+	s.state = (int16_t)pg_int(r, row, LOAD_STATE);
+	s.outcome = (int16_t)pg_int(r, row, LOAD_OUTCOME);
+	s.decided_us = g->decided_us;
+	journal_entry_loaded(&g->entry, &s);
+	return txn_restore(&g->txn, (enum txn_state)s.state, (enum txn_outcome)s.outcome, s.branch);
+}
+
+/* A row that cannot be understood stays in the database for a person; it must not keep the others
+ * from being finished. */
+static int resume_row(struct node *n, const struct pg_result *r, size_t row)
+{
+	size_t gid_len, body_len, sha_len;
+	const char *gid = pg_bytes(r, row, LOAD_GID, &gid_len);
+	const char *body = pg_bytes(r, row, LOAD_SUBMISSION, &body_len);
+	const char *sha = pg_bytes(r, row, LOAD_BODY_SHA256, &sha_len);
+	struct gtx *g = gtx_new(n, body, body_len);
+	int rc = ERR_INVALID;
+
+	if (!g)
+		return ERR_NOMEM;
+	if (gid_len <= GID_MAX && sha_len == sizeof g->body_sha256) {
+		memcpy(g->gid, gid, gid_len);
+		memcpy(g->body_sha256, sha, sha_len);
+		rc = restore(g, r, row);
+	}
+	if (rc == 0)
+		rc = driver_resume(g);
+	if (rc < 0) {
+		log_error(g->gid, "not resumed: %s", err_str(rc));
+		gtx_free(g);
+	}
+	return rc == ERR_NOMEM ? rc : 0;
+}
+
+static int take_page(struct loader *l, const struct pg_result *r)
+{
+	size_t n_row = pg_rows(r);
+	const char *gid;
+
+	for (size_t row = 0; row < n_row; row++) {
+		int rc = resume_row(l->node, r, row);
+
+		if (rc < 0)
+			return rc;
+	}
+	l->shard = (int16_t)pg_int(r, n_row - 1, LOAD_SHARD);
+	gid = pg_bytes(r, n_row - 1, LOAD_GID, &l->gid_len);
+	if (l->gid_len > GID_MAX)
+		return ERR_LIMIT;
+	memcpy(l->gid, gid, l->gid_len);
+	return 0;
+}
+
+static void finish(struct loader *l, int err)
+{
+	struct node *n = l->node;
+
+	n->loader = NULL;
+	l->done(n, err);
+	free(l);
+}
+
+static void on_page(void *ctx, const struct pg_outcome *outcome)
+{
+	struct loader *l = ctx;
+	int rc = outcome->err;
+	size_t n_row;
+
+	if (!l->node) {
+		free(l);
+		return;
+	}
+	if (rc) {
+		log_error(NULL, "loading a page failed: %s %s", outcome->sqlstate,
+		          outcome->message);
+		finish(l, rc);
+		return;
+	}
+	n_row = pg_rows(outcome->result[0]);
+	if (n_row > 0)
+		rc = take_page(l, outcome->result[0]);
+	if (rc == 0 && n_row == PAGE)
+		rc = next_page(l);
+	else if (rc == 0) {
+		finish(l, 0);
+		return;
+	}
+	if (rc < 0)
+		finish(l, rc);
+}
+
+static int next_page(struct loader *l)
+{
+	struct pg_batch *batch = pg_batch_begin(l->node->writer);
+	struct buf shard = BUF_INIT, limit = BUF_INIT;
+
+	if (!batch)
+		return ERR_IO;
+	pg_put_int2(&shard, l->shard);
+	pg_put_int8(&limit, PAGE);
+	pg_batch_add(batch, SQL_LOAD,
+	             (struct pg_param[]){
+	                 {shard.data, shard.len}, {l->gid, l->gid_len}, {limit.data, limit.len}});
+	pg_batch_send(batch, on_page, l);
+	buf_release(&shard);
+	buf_release(&limit);
+	return 0;
+}
+
+int recover_start(struct node *n, void (*done)(struct node *n, int err))
+{
+	struct loader *l = calloc(1, sizeof *l);
+	int rc;
+
+	if (!l)
+		return ERR_NOMEM;
+	l->node = n;
+	l->done = done;
+	l->shard = -1;
+	rc = next_page(l);
+	if (rc < 0) {
+		free(l);
+		return rc;
+	}
+	n->loader = l;
+	return 0;
+}
+
+void recover_stop(struct node *n)
+{
+	if (!n->loader)
+		return;
+	n->loader->node = NULL; /* its batch will still be answered, and frees it */
+	n->loader = NULL;
+}

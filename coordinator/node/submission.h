@@ -1,0 +1,62 @@
+/*
+ * submission.h - what a client submits: JSON text to a struct, with a complaint that names the
+ * JSON pointer when it cannot be taken.
+ *
+ * The same decoder reads a new request and, after a restart, the stored bytes of an old one; the
+ * latter is `trusted`: it was accepted once, so only what is needed to run it is checked again.
+ * Everything decoded points into the arena or into the text, which live as long as the
+ * transaction.
+ */
+#ifndef NODE_SUBMISSION_H
+#define NODE_SUBMISSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "core/txn.h"
+#include "node/address.h"
+#include "node/problem.h"
+
+#define GID_MAX           128
+#define BRANCH_ID_MAX     32
+#define LABEL_MAX         16
+#define BRANCH_HEADER_MAX 16
+
+struct submission_pair {
+	const char *name;
+	const char *value;
+};
+
+struct branch_spec {
+	const char *id;
+	const char *participant;    /* as the client wrote it */
+	const char *op_url[OP_MAX]; /* explicit addresses; NULL: participant/op */
+	const char *payload;        /* bytes as they came; NULL for none */
+	size_t payload_len;
+	int64_t timeout_us;
+	struct submission_pair *header;
+	size_t n_header;
+};
+
+struct submission {
+	const char *gid; /* NULL when the body names none */
+	enum txn_mode mode;
+	struct branch_spec *branch;
+	unsigned n_branch;
+	int64_t timeout_us;
+	struct retry_policy retry;
+	struct submission_pair *label;
+	size_t n_label;
+};
+
+/* PROBLEM_NONE, or what `complaint` says. `allow` NULL means trusted. */
+enum problem submission_decode(const char *text, size_t len, const struct address_list *allow,
+                               struct arena *arena, struct submission *out,
+                               struct complaint *complaint) MUSTCHECK;
+
+/* [A-Za-z0-9._:~-]{1,128} */
+bool gid_valid(const char *gid, size_t len);
+
+#endif /* NODE_SUBMISSION_H */
