@@ -2,6 +2,7 @@
  * health.c - is it alive, does it serve, how much does it do.
  */
 #include "api/handlers.h"
+#include "io/sql.h"
 
 /* Never asks the database: a process that answers is alive. */
 void handle_livez(struct exchange *x)
