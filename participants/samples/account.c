@@ -13,14 +13,16 @@
 
 #include "participants/sdk/assent.h"
 
-/* Several of these may start at once on the same database. */
+/* Several of these may start at once on the same database. ON CONFLICT would wait for a row that a
+ * prepared transaction has changed, and the service that is to commit it would never start. */
 static const char tables[] =
     "BEGIN;"
     "SET LOCAL client_min_messages = warning;"
     "SELECT pg_advisory_xact_lock(7482);"
     "CREATE TABLE IF NOT EXISTS account"
     " (user_id bigint PRIMARY KEY, balance bigint NOT NULL CHECK (balance >= 0));"
-    "INSERT INTO account VALUES (7, 1000), (8, 20) ON CONFLICT DO NOTHING;"
+    "INSERT INTO account SELECT * FROM (VALUES (7, 1000), (8, 20)) AS v"
+    " WHERE NOT EXISTS (SELECT FROM account);"
     "COMMIT";
 
 /* Nothing is taken unless all of it is there; either way it answers what was wanted. */

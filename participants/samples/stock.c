@@ -13,13 +13,15 @@
 
 #include "participants/sdk/assent.h"
 
-/* Several of these may start at once on the same database. */
+/* Several of these may start at once on the same database. ON CONFLICT would wait for a row that a
+ * prepared transaction has changed, and the service that is to commit it would never start. */
 static const char tables[] =
     "BEGIN;"
     "SET LOCAL client_min_messages = warning;"
     "SELECT pg_advisory_xact_lock(7481);"
     "CREATE TABLE IF NOT EXISTS stock (sku text PRIMARY KEY, n int NOT NULL CHECK (n >= 0));"
-    "INSERT INTO stock VALUES ('tea', 100), ('coffee', 50) ON CONFLICT DO NOTHING;"
+    "INSERT INTO stock SELECT * FROM (VALUES ('tea', 100), ('coffee', 50)) AS v"
+    " WHERE NOT EXISTS (SELECT FROM stock);"
     "COMMIT";
 
 /* Nothing is taken unless all of it is there; either way it answers what was wanted. */
