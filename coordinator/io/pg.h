@@ -1,5 +1,5 @@
 /*
- * pg.h - one PostgreSQL connection in pipeline mode; the only user of libpq.
+ * pg.h - one PostgreSQL connection in pipeline mode; the only user of libpq (pg*.c).
  *
  * Unit of work: a batch = statements up to one sync = one implicit transaction. Batches run in
  * the order in which they were sent; several may be under way. A batch's statements are durable
@@ -68,7 +68,10 @@ struct pg_config {
 	void *ctx;
 };
 
+/* ERR_INVALID for a conninfo that cannot be parsed. Everything in `config` but the conninfo and
+ * the name is borrowed until pg_free. */
 int pg_new(struct loop *l, const struct pg_config *config, struct pg **out) MUSTCHECK;
+/* No callbacks any more, those of batches under way included. Safe inside any of them. */
 void pg_free(struct pg *p);
 bool pg_up(const struct pg *p);
 /* Drop the session and connect anew: for a caller that no longer trusts it. on_down follows. */
@@ -85,7 +88,8 @@ size_t pg_touched(const struct pg_result *r);
 
 struct pg_outcome {
 	int err;       /* 0 durable; ERR_DATA (class 22, 23), ERR_LOST (unknown), ERR_IO (else) */
-	size_t failed; /* which statement of the batch, for ERR_DATA and ERR_IO */
+	size_t failed; /* which statement of the batch, for ERR_DATA and ERR_IO; the number of
+	                * statements when the commit failed (a deferred constraint) */
 	char sqlstate[6]; /* "" for ERR_LOST */
 	const char *message;
 	const struct pg_result *const *result; /* n_result of them, when err is 0 */
