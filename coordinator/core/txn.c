@@ -67,9 +67,10 @@ static void restore_branches(struct txn *t, const uint8_t *branch_state)
 		struct branch *b = &t->branch[i];
 
 		b->state = (enum branch_state)branch_state[i];
-		/* Nobody remembers what the process before us did: expect the worst of it. */
+		/* Nobody remembers what the process before us did: expect the worst of it. Alerts
+		 * are about decisions that do not get through, never about votes. */
 		b->called = t->state != TXN_ACTIVE;
-		b->alerted = b->called;
+		b->alerted = b->called && !protocol_of(t)->voting(t->state);
 		b->raised = 0;
 	}
 }

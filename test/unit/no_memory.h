@@ -1,0 +1,41 @@
+/*
+ * no_memory.h - the real out-of-memory paths: the program's own calloc and realloc in front of
+ * the C library's. Included by one file of a program. Not under AddressSanitizer, which has to
+ * be the allocator itself; there CAN_FAIL_MALLOC is 0.
+ */
+#ifndef UNIT_NO_MEMORY_H
+#define UNIT_NO_MEMORY_H
+
+#include <stdbool.h>
+#include <stdlib.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define CAN_FAIL_MALLOC 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CAN_FAIL_MALLOC 0
+#endif
+#endif
+#ifndef CAN_FAIL_MALLOC
+#define CAN_FAIL_MALLOC 1
+#endif
+
+#if CAN_FAIL_MALLOC
+/* The program's own allocator in front of the C library's: out of memory when asked to be. */
+static volatile bool out_of_memory;
+
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t size);
+
+__attribute__((noinline)) void *calloc(size_t n, size_t size)
+{
+	return out_of_memory ? NULL : __libc_calloc(n, size);
+}
+
+__attribute__((noinline)) void *realloc(void *p, size_t size)
+{
+	return out_of_memory ? NULL : __libc_realloc(p, size);
+}
+#endif
+
+#endif /* UNIT_NO_MEMORY_H */

@@ -1,0 +1,267 @@
+/*
+ * test_core.c - what golden files and the simulator do not say: the table is whole, names fit
+ * numbers, limits hold, and every record that can be restored leads to an end.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka.h must come after those. */
+#include <cmocka.h>
+#include <string.h>
+
+#include "core/backoff.h"
+#include "core/protocol.h"
+#include "core/verdict.h"
+
+#define SECOND ((int64_t)1000000)
+
+static const struct retry_policy policy = {
+    .initial_us = SECOND / 10, .factor = 2, .cap_us = 60 * SECOND, .alert_after = 6};
+
+static void make(struct txn *t, struct arena *a, unsigned n_branch)
+{
+	struct txn_config config = {
+	    .mode = MODE_TWO_PHASE,
+	    .seed = 42,
+	    .n_branch = n_branch,
+	    .deadline_us = 10 * SECOND,
+	    .retry = policy,
+	};
+
+	arena_init(a, 0);
+	assert_int_equal(txn_init(t, a, &config), 0);
+	for (unsigned i = 0; i < n_branch; i++)
+		t->branch[i].timeout_us = SECOND;
+}
+
+static void every_cell_is_written(void **state)
+{
+	const struct protocol *p = protocol_get(MODE_TWO_PHASE);
+
+	(void)state;
+	assert_non_null(p);
+	for (int e = 0; e < EV_TYPE_MAX; e++)
+		assert_null(p->table[0][e]); /* 0 is no state */
+	for (int s = TXN_ACTIVE; s < TXN_STATE_MAX; s++) {
+		for (int e = 0; e < EV_TYPE_MAX; e++) {
+			if (!p->table[s][e])
+				fail_msg("no cell for %s, %s", txn_state_str((enum txn_state)s),
+				         verdict_str((enum event_type)e));
+		}
+	}
+}
+
+static void init_refuses(void **state)
+{
+	struct txn_config config = {.mode = MODE_TWO_PHASE, .retry = policy};
+	struct arena a;
+	struct txn t;
+
+	(void)state;
+	arena_init(&a, 0);
+	assert_int_equal(txn_init(&t, &a, &config), ERR_INVALID);
+	config.n_branch = TXN_BRANCH_MAX + 1;
+	assert_int_equal(txn_init(&t, &a, &config), ERR_INVALID);
+	config.n_branch = TXN_BRANCH_MAX;
+	config.mode = (enum txn_mode)99;
+	assert_int_equal(txn_init(&t, &a, &config), ERR_INVALID);
+	config.mode = MODE_TWO_PHASE;
+	assert_int_equal(txn_init(&t, &a, &config), 0);
+	arena_release(&a);
+	arena_init(&a, 100);
+	assert_int_equal(txn_init(&t, &a, &config), ERR_NOMEM);
+	arena_release(&a);
+}
+
+/* Names are in the API and in SQL, numbers in the database: neither ever changes. */
+static void names_fit_numbers(void **state)
+{
+	static const char *const state_name[] = {
+	    "?",         "active",  "preparing", "committing", "aborting",
+	    "committed", "aborted", "mixed",     "one_phase",  "arbitrating"};
+	static const char *const outcome_name[] = {"pending", "committed", "aborted", "mixed"};
+	static const char *const branch_name[] = {
+	    "pending",   "prepared", "read_only",           "refused",
+	    "committed", "aborted",  "heuristic_committed", "heuristic_aborted"};
+
+	(void)state;
+	for (int i = 0; i < TXN_STATE_MAX; i++)
+		assert_string_equal(txn_state_str((enum txn_state)i), state_name[i]);
+	for (int i = 0; i < OUTCOME_MAX; i++)
+		assert_string_equal(txn_outcome_str((enum txn_outcome)i), outcome_name[i]);
+	for (int i = 0; i < BRANCH_STATE_MAX; i++)
+		assert_string_equal(branch_state_str((enum branch_state)i), branch_name[i]);
+	assert_string_equal(txn_state_str(TXN_STATE_MAX), "?");
+	assert_string_equal(txn_op_str(OP_ROLLBACK), "rollback");
+	assert_string_equal(txn_op_str(OP_MAX), "?");
+	assert_string_equal(alert_kind_str(ALERT_EXHAUSTED), "exhausted");
+	assert_string_equal(txn_mode_str(MODE_TWO_PHASE), "2pc");
+	assert_string_equal(txn_mode_str((enum txn_mode)0), "?");
+	assert_int_equal(txn_mode_parse("2pc"), MODE_TWO_PHASE);
+	assert_int_equal(txn_mode_parse("3pc?"), 0);
+	assert_string_equal(verdict_str(EV_FOUND_ABORTED), "found_aborted");
+	assert_string_equal(verdict_str(EV_TYPE_MAX), "?");
+}
+
+static void backoff_grows_to_the_cap(void **state)
+{
+	int64_t whole = policy.initial_us;
+	unsigned different = 0;
+
+	(void)state;
+	for (uint32_t n = 1; n < 100; n++) {
+		int64_t us = backoff_us(&policy, 7, 3, n, 0);
+
+		assert_true(us <= whole && us >= whole - whole / 4 - 1);
+		assert_true(us == backoff_us(&policy, 7, 3, n, 0));
+		different += us != backoff_us(&policy, 7, 4, n, 0);
+		different += us != backoff_us(&policy, 8, 3, n, 0);
+		whole = whole * 2 < policy.cap_us ? whole * 2 : policy.cap_us;
+	}
+	assert_true(different > 190); /* branches and transactions do not march in step */
+	assert_true(backoff_us(&policy, 1, 0, UINT32_MAX, 0) <= policy.cap_us);
+}
+
+static void backoff_at_its_limits(void **state)
+{
+	struct retry_policy p = {.initial_us = 5, .factor = 1, .cap_us = 1000};
+
+	(void)state;
+	assert_true(backoff_us(&p, 1, 1, UINT32_MAX, 0) <= 5);
+	p = (struct retry_policy){.initial_us = 100, .factor = 10, .cap_us = 10};
+	assert_true(backoff_us(&p, 1, 1, 1, 0) <= 10);
+	p = (struct retry_policy){
+	    .initial_us = INT64_MAX / 2, .factor = UINT32_MAX, .cap_us = INT64_MAX};
+	assert_true(backoff_us(&p, 1, 1, 5, 0) > 0);
+	assert_true(backoff_us(&policy, 1, 1, 1, 9 * SECOND) == 9 * SECOND);
+	assert_true(backoff_us(&policy, 1, 1, 1, INT64_MAX) == RETRY_AFTER_MAX_US);
+	assert_true(backoff_us(&policy, 1, 1, 90, SECOND) >= 45 * SECOND);
+}
+
+static void step_refuses_what_does_not_exist(void **state)
+{
+	struct event ev = {.type = EV_YES, .branch = 2, .op = OP_PREPARE, .attempt = 1};
+	struct effects fx = {.n_act = 9, .record = {.present = true}};
+	struct arena a;
+	struct txn t;
+
+	(void)state;
+	make(&t, &a, 2);
+	assert_int_equal(txn_step(&t, &ev, &fx), ERR_INVALID);
+	assert_int_equal(fx.n_act, 0);
+	assert_false(fx.record.present);
+	arena_release(&a);
+}
+
+static struct event right_answer(const struct txn *t, unsigned branch, int64_t now_us)
+{
+	const struct branch *b = &t->branch[branch];
+	bool vote = t->state == TXN_PREPARING || t->state == TXN_ONE_PHASE;
+
+	return (struct event){
+	    .type = vote ? EV_YES : EV_DONE,
+	    .now_us = now_us,
+	    .branch = branch,
+	    .op = b->op,
+	    .attempt = b->attempt,
+	};
+}
+
+/* Participants who do what they are told bring it to an end, and it says how it was decided. */
+static void drive_to_end(struct txn *t)
+{
+	enum txn_outcome decision = txn_decision(t);
+	struct event ev = {.type = EV_RESUME, .now_us = SECOND};
+	struct effects fx;
+
+	assert_int_equal(txn_step(t, &ev, &fx), 0);
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < t->n_branch; i++) {
+			ev = right_answer(t, i, SECOND);
+			assert_int_equal(txn_step(t, &ev, &fx), 0);
+		}
+	}
+	assert_true(txn_ended(t->state));
+	assert_true(txn_due_us(t) == INT64_MAX);
+	if (decision == OUTCOME_PENDING)
+		return;
+	assert_int_equal(txn_decision(t), decision);
+	assert_true(t->outcome == decision || t->outcome == OUTCOME_MIXED);
+}
+
+/* Every combination of state, outcome and three branches: refused without a trace, or sound. */
+static void whatever_is_restored_ends(void **state)
+{
+	unsigned n_restored = 0;
+
+	(void)state;
+	for (unsigned code = 0; code < 3 * 16 * 8 * 512; code++) {
+		uint8_t branch[3] = {code & 7, code >> 3 & 7, code >> 6 & 7};
+		enum txn_state s = (enum txn_state)(code >> 9 & 15);
+		enum txn_outcome outcome = (enum txn_outcome)(code >> 13 & 7);
+		unsigned n = (code >> 16) % 3 + 1;
+		struct arena a;
+		struct txn t;
+
+		make(&t, &a, n);
+		if (txn_restore(&t, s, outcome, branch) != 0) {
+			assert_int_equal(t.state, TXN_ACTIVE);
+			assert_int_equal(t.outcome, OUTCOME_PENDING);
+			for (unsigned i = 0; i < n; i++)
+				assert_int_equal(t.branch[i].state, BRANCH_PENDING);
+			txn_check(&t);
+		} else if (s != TXN_ACTIVE) {
+			n_restored++;
+			assert_int_equal(t.state, s);
+			drive_to_end(&t);
+		}
+		arena_release(&a);
+	}
+	assert_true(n_restored > 100);
+}
+
+static void restore_refuses_numbers_of_no_state(void **state)
+{
+	uint8_t branch[2] = {BRANCH_PREPARED, BRANCH_STATE_MAX};
+	struct arena a;
+	struct txn t;
+
+	(void)state;
+	make(&t, &a, 2);
+	assert_int_equal(txn_restore(&t, TXN_COMMITTING, OUTCOME_COMMITTED, branch), ERR_INVALID);
+	branch[1] = BRANCH_PREPARED;
+	assert_int_equal(txn_restore(&t, (enum txn_state)0, OUTCOME_PENDING, branch), ERR_INVALID);
+	assert_int_equal(txn_restore(&t, TXN_STATE_MAX, OUTCOME_PENDING, branch), ERR_INVALID);
+	assert_int_equal(txn_restore(&t, TXN_COMMITTING, OUTCOME_MAX, branch), ERR_INVALID);
+	assert_int_equal(txn_restore(&t, TXN_COMMITTING, OUTCOME_COMMITTED, branch), 0);
+	arena_release(&a);
+}
+
+static void judge_takes_missing_members(void **state)
+{
+	struct answer answer = {.status = 200};
+
+	(void)state;
+	assert_int_equal(verdict_judge(OP_PREPARE, false, &answer), EV_YES);
+	answer.status = 409;
+	assert_int_equal(verdict_judge(OP_COMMIT, false, &answer), EV_CONTRACT);
+	assert_int_equal(verdict_judge(OP_COMMIT, true, &answer), EV_NO);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(every_cell_is_written),
+	    cmocka_unit_test(init_refuses),
+	    cmocka_unit_test(names_fit_numbers),
+	    cmocka_unit_test(backoff_grows_to_the_cap),
+	    cmocka_unit_test(backoff_at_its_limits),
+	    cmocka_unit_test(step_refuses_what_does_not_exist),
+	    cmocka_unit_test(whatever_is_restored_ends),
+	    cmocka_unit_test(restore_refuses_numbers_of_no_state),
+	    cmocka_unit_test(judge_takes_missing_members),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
