@@ -96,7 +96,7 @@ static void on_request(void *ctx, struct http_request *rq)
 	struct api *a = ctx;
 	struct exchange *x = exchange_new(a->node, rq);
 	const char *path = http_request_path(rq), *method = http_request_method(rq);
-	char allow[64] = "";
+	struct buf allow = BUF_INIT;
 
 	if (!x) {
 		http_request_reply(rq, 503, "text/plain", "out of memory\n", 14, NULL, 0);
@@ -106,13 +106,16 @@ static void on_request(void *ctx, struct http_request *rq)
 		if (!path_matches(route[i].path, path, x->gid))
 			continue;
 		if (strcmp(route[i].method, method) == 0) {
+			buf_release(&allow);
 			serve(x, &route[i]);
 			return;
 		}
-		(void)snprintf(allow + strlen(allow), sizeof allow - strlen(allow), "%s%s",
-		               *allow ? ", " : "", route[i].method);
+		if (allow.len)
+			buf_puts(&allow, ", ");
+		buf_puts(&allow, route[i].method);
 	}
-	refuse(x, path, allow);
+	refuse(x, path, allow.len ? allow.data : "");
+	buf_release(&allow);
 }
 
 int api_new(struct node *node, struct api **out, char *why, size_t why_size)

@@ -454,10 +454,21 @@ void journal_forget(struct journal_entry *e)
 	list_remove(&e->queue_link);
 }
 
+/* The puts may come from a hook that runs after ours: each change asks for another turn. */
 static void start_lazy_clock(struct journal *j)
 {
-	if (j->lazy_due_us == INT64_MAX)
-		j->lazy_due_us = clock_mono_us() + j->cfg.lazy_us;
+	if (j->lazy_due_us != INT64_MAX)
+		return;
+	j->lazy_due_us = clock_mono_us() + j->cfg.lazy_us;
+	loop_hook_kick(j->hook);
+}
+
+static void make_urgent(struct journal *j)
+{
+	if (j->urgent)
+		return;
+	j->urgent = true;
+	loop_hook_kick(j->hook);
 }
 
 uint64_t journal_put(struct journal *j, struct journal_entry *e, const struct journal_state *state,
@@ -470,7 +481,7 @@ uint64_t journal_put(struct journal *j, struct journal_entry *e, const struct jo
 		list_push(&j->queue, &e->queue_link);
 	}
 	if (forced)
-		j->urgent = true;
+		make_urgent(j);
 	else
 		start_lazy_clock(j);
 	return e->queued_seq;
@@ -512,7 +523,7 @@ void journal_sync(struct journal *j, struct journal_waiter *w)
 	 * one; history always fits. */
 	w->flush = j->flush + 1;
 	list_push(&j->waiters, &w->link);
-	j->urgent = true;
+	make_urgent(j);
 }
 
 void journal_set_load(struct journal *j, size_t n)

@@ -1,0 +1,189 @@
+/*
+ * load.c - a closed loop of clients: each submits a two-phase commit, waits for its end, and
+ * submits the next.
+ *
+ *	load COORDINATOR CLIENTS WARMUP_S SECONDS PARTICIPANT...
+ *
+ * One branch per PARTICIPANT. Prints one line of JSON: what ended how, latencies in
+ * microseconds. Latencies are those of a closed loop: when the server stalls, fewer requests are
+ * made, and the stall is counted once per client.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "io/http_client.h"
+#include "io/loop.h"
+
+#define SAMPLE_MAX 4000000u
+#define CLIENT_MAX 1024u
+
+struct client {
+	struct load *load;
+	unsigned number;
+	unsigned n_sent;
+	int64_t started_us;
+	struct buf body;
+};
+
+struct load {
+	struct loop *loop;
+	struct http_client *http;
+	struct buf url;
+	char **participant;
+	int n_participant;
+	unsigned n_client;
+	unsigned n_open;
+	int64_t measure_from_us;
+	int64_t stop_us;
+	uint64_t n_committed;
+	uint64_t n_other;
+	uint64_t n_failed;
+	uint32_t *sample_us;
+	size_t n_sample;
+	struct client client[CLIENT_MAX];
+};
+
+static void submit(struct client *c);
+
+static void on_answer(void *ctx, const struct http_result *r)
+{
+	struct client *c = ctx;
+	struct load *l = c->load;
+	int64_t now_us = clock_mono_us();
+
+	l->n_open--;
+	if (now_us >= l->measure_from_us && now_us < l->stop_us) {
+		if (r->err || r->status >= 300)
+			l->n_failed++;
+		else if (r->status == 200 && strstr(r->body, "\"outcome\":\"committed\""))
+			l->n_committed++;
+		else
+			l->n_other++;
+		if (l->n_sample < SAMPLE_MAX)
+			l->sample_us[l->n_sample++] = (uint32_t)(now_us - c->started_us);
+	}
+	if (now_us < l->stop_us)
+		submit(c);
+	else if (l->n_open == 0)
+		loop_stop(l->loop);
+}
+
+static void submit(struct client *c)
+{
+	static const char *const header[] = {"Content-Type: application/json", "Prefer: wait=30"};
+	struct load *l = c->load;
+	struct http_call *call;
+
+	buf_reset(&c->body);
+	buf_printf(&c->body, "{\"gid\":\"bench-%ld-%u-%u\",\"mode\":\"2pc\",\"branches\":[",
+	           (long)getpid(), c->number, c->n_sent++);
+	for (int i = 0; i < l->n_participant; i++)
+		buf_printf(&c->body, "%s{\"id\":\"b%d\",\"participant\":\"%s\",\"payload\":{\"n\":1}}",
+		           i ? "," : "", i, l->participant[i]);
+	buf_puts(&c->body, "]}");
+	c->started_us = clock_mono_us();
+	l->n_open++;
+	call = http_client_call(l->http, &(struct http_call_spec){
+	                                     .url = l->url.data,
+	                                     .header = header,
+	                                     .n_header = 2,
+	                                     .body = c->body.data,
+	                                     .len = c->body.len,
+	                                     .timeout_us = 60000000,
+	                                     .fn = on_answer,
+	                                     .ctx = c,
+	                                 });
+	if (!call)
+		abort();
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static unsigned percentile(const struct load *l, double p)
+{
+	size_t at = (size_t)((double)l->n_sample * p);
+
+	return l->n_sample ? l->sample_us[at < l->n_sample ? at : l->n_sample - 1] : 0;
+}
+
+static void report(struct load *l, double seconds)
+{
+	qsort(l->sample_us, l->n_sample, sizeof l->sample_us[0], compare);
+	(void)printf("{\"clients\": %u, \"seconds\": %.3f, \"committed\": %llu, \"other\": %llu, "
+	             "\"failed\": %llu, \"p50_us\": %u, \"p95_us\": %u, \"p99_us\": %u, "
+	             "\"max_us\": %u}\n",
+	             l->n_client, seconds, (unsigned long long)l->n_committed,
+	             (unsigned long long)l->n_other, (unsigned long long)l->n_failed,
+	             percentile(l, 0.50), percentile(l, 0.95), percentile(l, 0.99),
+	             percentile(l, 1.0));
+}
+
+/* One loop turn must have begun before anything is sent. */
+static void on_start(void *ctx)
+{
+	struct load *l = ctx;
+
+	for (unsigned i = 0; i < l->n_client; i++) {
+		l->client[i] = (struct client){.load = l, .number = i};
+		submit(&l->client[i]);
+	}
+}
+
+static int usage(void)
+{
+	(void)fprintf(stderr, "usage: load COORDINATOR CLIENTS WARMUP_S SECONDS PARTICIPANT...\n");
+	return EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+	static struct load l;
+	struct loop_timer *start;
+	double warmup_s, seconds;
+
+	if (argc < 6)
+		return usage();
+	l.n_client = (unsigned)strtoul(argv[2], NULL, 10);
+	warmup_s = strtod(argv[3], NULL);
+	seconds = strtod(argv[4], NULL);
+	if (l.n_client == 0 || l.n_client > CLIENT_MAX || seconds <= 0)
+		return usage();
+	l.participant = argv + 5;
+	l.n_participant = argc - 5;
+	l.sample_us = malloc(SAMPLE_MAX * sizeof l.sample_us[0]);
+	l.loop = loop_new();
+	buf_printf(&l.url, "%s/v1/transactions", argv[1]);
+	/* A quarter of a peer's places is for urgent calls, which there are none of. */
+	if (!l.sample_us || !l.loop ||
+	    http_client_new(l.loop,
+	                    &(struct http_client_config){.concurrency = l.n_client * 2,
+	                                                 .queue_max = CLIENT_MAX,
+	                                                 .peer_max = 4},
+	                    &l.http) < 0)
+		return EXIT_FAILURE;
+	l.measure_from_us = clock_mono_us() + (int64_t)(warmup_s * 1e6);
+	l.stop_us = l.measure_from_us + (int64_t)(seconds * 1e6);
+	start = loop_timer_new(l.loop, on_start, &l);
+	if (!start)
+		return EXIT_FAILURE;
+	loop_timer_set(start, clock_mono_us());
+	loop_run(l.loop);
+	report(&l, seconds);
+	loop_timer_free(start);
+	http_client_free(l.http);
+	loop_free(l.loop);
+	for (unsigned i = 0; i < l.n_client; i++)
+		buf_release(&l.client[i].body);
+	buf_release(&l.url);
+	free(l.sample_us);
+	return EXIT_SUCCESS;
+}
