@@ -1,5 +1,6 @@
 #include "node/submission.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -178,7 +179,8 @@ static enum problem read_ops(struct decoder *d, const struct json_value *branch,
 	p = expect_type(d, ops, JSON_T_OBJECT, "ops");
 	if (p)
 		return p;
-	(void)snprintf(d->path + path_len, sizeof d->path - path_len, "/ops");
+	assert(path_len + sizeof "/ops" <= sizeof d->path);
+	memcpy(d->path + path_len, "/ops", sizeof "/ops");
 	p = check_members(d, ops, op_members);
 	for (size_t i = 0; op_members[i] && p == PROBLEM_NONE; i++) {
 		if (json_member(ops, op_members[i]))
