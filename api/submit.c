@@ -97,6 +97,14 @@ static void reply_live(struct submit *s, const struct gtx *g)
 	view_reply(&v, s->x, false);
 }
 
+static void reply_unknown(struct exchange *x)
+{
+	exchange_fail(
+	    x, PROBLEM_NOT_READY,
+	    "whether the transaction was stored is not known; repeat the request with the "
+	    "same gid and body");
+}
+
 static void on_waited(struct waiter *w, enum wait_result result)
 {
 	struct submit *s = container_of(w, struct submit, waiter);
@@ -109,16 +117,13 @@ static void on_waited(struct waiter *w, enum wait_result result)
 		reply_live(s, w->gtx);
 		break;
 	case WAIT_TIMEOUT:
-		if (w->gtx->entry.stored) {
+		if (w->gtx->entry.stored)
 			reply_live(s, w->gtx);
-			break;
-		}
-		/* fall through */
+		else
+			reply_unknown(s->x);
+		break;
 	case WAIT_LOST:
-		exchange_fail(
-		    s->x, PROBLEM_NOT_READY,
-		    "whether the transaction was stored is not known; repeat the request with "
-		    "the same gid and body");
+		reply_unknown(s->x);
 		break;
 	case WAIT_FAILED:
 		exchange_fail(s->x, PROBLEM_INTERNAL,
