@@ -97,7 +97,7 @@ int map_put(struct map *m, struct map_node *node, const char *key, size_t key_le
 {
 	struct map_node **to;
 
-	assert(m->bucket);
+	assert(m->bucket && m->n_bucket > 0);
 	if (map_get(m, key, key_len))
 		return ERR_EXISTS;
 	grow(m);

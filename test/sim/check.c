@@ -70,12 +70,14 @@ void check_action(struct world *w, const struct action *a)
 	case ACT_DECIDED:
 		must(w, image_decision(d, w->n_branch) != OUTCOME_PENDING);
 		w->announced = d->outcome;
+		w->n_decided++;
 		break;
 	case ACT_ENDED:
 		/* The record of the end may be lazy, the outcome in it may not. */
 		must(w, d->outcome == w->t.outcome && d->outcome != OUTCOME_PENDING);
 		must(w, txn_ended(w->t.state));
 		w->announced = d->outcome;
+		w->n_ended++;
 		break;
 	case ACT_ALERT:
 		if (a->alert != ALERT_HEURISTIC) {
@@ -154,4 +156,7 @@ void check_end(struct world *w)
 		check_branch_end(w, i, decided == OUTCOME_COMMITTED, &mixed);
 	must(w, (d->outcome == OUTCOME_MIXED) == mixed);
 	must(w, mixed || d->outcome == decided);
+	/* A crash may swallow an announcement, for whoever asks later; nothing else may. */
+	must(w, w->n_decided <= 1 && w->n_ended <= 1 + w->crashes);
+	must(w, w->crashes || (w->n_decided == 1 && w->n_ended == 1 && w->announced == d->outcome));
 }

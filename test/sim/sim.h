@@ -129,6 +129,7 @@ struct world {
 	bool alert_alone[TXN_BRANCH_MAX];
 	bool close_lost[TXN_BRANCH_MAX];
 	enum txn_outcome announced;
+	unsigned n_decided, n_ended; /* how often it was said */
 
 	unsigned crashes;
 	uint64_t events;
@@ -141,7 +142,7 @@ bool chance(struct world *w, unsigned percent); /* never once the faults are ove
 struct world *world_new(void);
 void world_free(struct world *w);
 /* Lives through one world from its beginning; `w` may have been used for others before. */
-void world_run(struct world *w, uint64_t seed, bool trace);
+void world_run(struct world *w, uint64_t seed, bool tracing);
 void post(struct world *w, const struct msg *m, int64_t at_us);
 void transmit(struct world *w, const struct msg *m);
 void trace(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -51,11 +51,11 @@ void fail(const struct world *w, const char *fmt, ...)
 {
 	va_list ap;
 
-	fflush(stdout);
+	(void)fflush(stdout);
 	va_start(ap, fmt);
 	(void)vfprintf(stderr, fmt, ap);
 	va_end(ap);
-	fprintf(stderr, " (seed %" PRIu64 ", %.6f s)\n", w->seed, (double)w->now_us / 1e6);
+	(void)fprintf(stderr, " (seed %" PRIu64 ", %.6f s)\n", w->seed, (double)w->now_us / 1e6);
 	abort(); /* main prints how to replay */
 }
 

@@ -27,11 +27,14 @@ static volatile bool out_of_memory;
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t size);
 
+/* The header names its parameters with reserved names only. */
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name) */
 __attribute__((noinline)) void *calloc(size_t n, size_t size)
 {
 	return out_of_memory ? NULL : __libc_calloc(n, size);
 }
 
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name) */
 __attribute__((noinline)) void *realloc(void *p, size_t size)
 {
 	return out_of_memory ? NULL : __libc_realloc(p, size);
