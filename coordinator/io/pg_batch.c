@@ -207,9 +207,9 @@ void pg_batch_sync(struct pg_batch *b)
 
 struct pg_batch *pg_batch_begin(struct pg *p)
 {
-	assert(p->building == NULL);
 	if (!pg_up(p))
 		return NULL;
+	assert(p->building == NULL);
 	p->building = pg_batch_new(p);
 	return p->building;
 }
