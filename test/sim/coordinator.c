@@ -174,7 +174,7 @@ static void restart(struct world *w)
 {
 	if (!w->durable.present) {
 		/* Nobody was promised anything; the initiator submits again. */
-		w->deadline_us = w->now_us + 1 + rnd_us(w, 15 * SECOND);
+		w->deadline_us = roll_deadline(w);
 		coordinator_start(w);
 		return;
 	}

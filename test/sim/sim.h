@@ -141,6 +141,7 @@ int64_t rnd_us(struct world *w, int64_t below_us);
 bool chance(struct world *w, unsigned percent); /* never once the faults are over */
 struct world *world_new(void);
 void world_free(struct world *w);
+int64_t roll_deadline(struct world *w);
 /* Lives through one world from its beginning; `w` may have been used for others before. */
 void world_run(struct world *w, uint64_t seed, bool tracing);
 void post(struct world *w, const struct msg *m, int64_t at_us);

@@ -135,6 +135,12 @@ static void roll_climate(struct world *w)
 	};
 }
 
+/* Now and then over before it begins. */
+int64_t roll_deadline(struct world *w)
+{
+	return w->now_us + (rnd(w) % 64 ? SECOND / 100 + rnd_us(w, 15 * SECOND) : 0);
+}
+
 static unsigned roll_branches(struct world *w)
 {
 	switch (rnd(w) % 64) {
@@ -154,7 +160,7 @@ static void roll_world(struct world *w)
 	roll_climate(w);
 	w->n_branch = roll_branches(w);
 	w->heal_us = 1 + rnd_us(w, 60 * SECOND);
-	w->deadline_us = SECOND / 100 + rnd_us(w, 15 * SECOND);
+	w->deadline_us = roll_deadline(w);
 	w->retry = (struct retry_policy){
 	    .initial_us = 1000 + rnd_us(w, SECOND),
 	    .factor = 1 + (uint32_t)(rnd(w) % 3),

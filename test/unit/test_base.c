@@ -43,6 +43,17 @@ static struct heap_node *smallest(struct heap_node *node)
 	return best;
 }
 
+static void check_parents(const struct heap *h)
+{
+	for (size_t i = 1; i < h->n; i++) {
+		const struct heap_node *up = h->node[(i - 1) / 2];
+
+		assert_int_equal(h->node[i]->pos, i + 1);
+		assert_true(up->key < h->node[i]->key ||
+		            (up->key == h->node[i]->key && up->seq < h->node[i]->seq));
+	}
+}
+
 static void heap_keeps_order(void **state)
 {
 	static struct heap_node node[N_TIMER];
@@ -65,6 +76,7 @@ static void heap_keeps_order(void **state)
 		}
 		assert_int_equal(h.n, n);
 		assert_ptr_equal(heap_peek(&h), smallest(node));
+		check_parents(&h);
 	}
 	heap_release(&h);
 }
@@ -166,6 +178,8 @@ static void map_is_emptied_while_walked(void **state)
 	bucket = 0;
 	for (struct map_node *e = NULL; (e = map_next(&m, &bucket, e)); n++) {
 		assert_ptr_equal(map_get(&m, e->key, e->key_len), e);
+		assert_false(entry_of(e)->in); /* each comes once */
+		entry_of(e)->in = true;
 		if (rnd() % 4)
 			continue;
 		map_remove(&m, e);
@@ -210,6 +224,7 @@ static void near_suggests(void **state)
 	assert_string_equal(near_match("log_level", names), "log-level");
 	assert_string_equal(near_match("dev", names), "dev");
 	assert_string_equal(near_match("dav", names), "dev");
+	assert_string_equal(near_match("dve", names), "dev"); /* swapped: one mistake, not two */
 	assert_null(near_match("da", names));
 	assert_null(near_match("", names));
 	assert_null(near_match("completely", names));

@@ -80,6 +80,7 @@ static void buf_quotes_json(void **state)
 	            "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"");
 	/* Cut off, alone, overlong, a surrogate, beyond U+10FFFF. */
 	EXPECT_JSON("\xe2\x82", "\"\xef\xbf\xbd\xef\xbf\xbd\"");
+	expect_json("\xe2\x82\xac", 2, "\"\xef\xbf\xbd\xef\xbf\xbd\""); /* its rest is not ours */
 	EXPECT_JSON("a\x80z", "\"a\xef\xbf\xbdz\"");
 	EXPECT_JSON("\xc0\xaf", "\"\xef\xbf\xbd\xef\xbf\xbd\"");
 	EXPECT_JSON("\xe0\x80\x80", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
