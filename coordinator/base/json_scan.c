@@ -22,10 +22,7 @@ struct scan {
 	size_t len;
 	size_t pos;
 	unsigned depth;
-	const char *array; /* NULL: no members are looked for */
-	const char *name;
-	json_found_fn *found;
-	void *ctx;
+	const struct json_members *wanted; /* NULL: none */
 	bool array_seen;
 	const char *top_name; /* NULL: no top-level string is looked for */
 	struct json_span top; /* its value */
@@ -247,8 +244,8 @@ static bool scan_member(struct scan *s, enum role role, size_t index, bool *raw_
 	if (!take(s, ':'))
 		return false;
 	skip_space(s);
-	raw = role == ROLE_ELEMENT && string_is(s, name, s->name);
-	if (role == ROLE_TOP && s->array != NULL && string_is(s, name, s->array))
+	raw = role == ROLE_ELEMENT && string_is(s, name, s->wanted->name);
+	if (role == ROLE_TOP && s->wanted != NULL && string_is(s, name, s->wanted->array))
 		inner = ROLE_ARRAY;
 	/* A second one would be found in its turn, and elements are promised in order. */
 	if ((raw && *raw_seen) || (inner == ROLE_ARRAY && s->array_seen)) {
@@ -261,7 +258,7 @@ static bool scan_member(struct scan *s, enum role role, size_t index, bool *raw_
 	if (!scan_value(s, inner, 0))
 		return false;
 	if (raw)
-		s->found(s->ctx, index, (struct json_span){at, s->pos - at});
+		s->wanted->found(s->wanted->ctx, index, (struct json_span){at, s->pos - at});
 	if (role == ROLE_TOP && s->top_name != NULL && string_is(s, name, s->top_name))
 		top_note(s, at);
 	return true;
@@ -337,17 +334,9 @@ int json_scan_check(const char *text, size_t len, size_t *at)
 	return scan_text(&s, at);
 }
 
-int json_scan_members(const char *text, size_t len, const char *array, const char *name,
-                      json_found_fn *found, void *ctx, size_t *at)
+int json_scan_members(const char *text, size_t len, const struct json_members *wanted, size_t *at)
 {
-	struct scan s = {
-	    .text = text,
-	    .len = len,
-	    .array = array,
-	    .name = name,
-	    .found = found,
-	    .ctx = ctx,
-	};
+	struct scan s = {.text = text, .len = len, .wanted = wanted};
 
 	return scan_text(&s, at);
 }

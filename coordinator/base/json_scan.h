@@ -26,11 +26,17 @@ struct json_span {
 int json_scan_check(const char *text, size_t len, size_t *at) MUSTCHECK;
 
 /* Calls `found` for the value of each member named `name` of an object that is an element of
- * the top-level member `array` ("branches" / "payload"), with that element's index. Checks the
- * whole text like json_scan_check. */
+ * the top-level member `array` ("branches" / "payload"), with that element's index, in order.
+ * Checks the whole text like json_scan_check; either of the two given twice is ERR_PARSE. */
 typedef void json_found_fn(void *ctx, size_t index, struct json_span value);
-int json_scan_members(const char *text, size_t len, const char *array, const char *name,
-                      json_found_fn *found, void *ctx, size_t *at) MUSTCHECK;
+struct json_members {
+	const char *array;
+	const char *name;
+	json_found_fn *found;
+	void *ctx;
+};
+int json_scan_members(const char *text, size_t len, const struct json_members *wanted,
+                      size_t *at) MUSTCHECK;
 
 /* The top-level object's string member `name`, without its quotes, copied into `out` with a NUL
  * when it has no escapes and fits. ERR_NOTFOUND otherwise, also for text that is not JSON. */

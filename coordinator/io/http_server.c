@@ -29,6 +29,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/percent.h"
+#include "base/unconst.h"
 #include "io/listen.h"
 
 #define CONNECTION_MEMORY (64 * 1024)
@@ -159,6 +160,7 @@ static enum MHD_Result request_collect(struct http_request *rq, const char *data
 
 /* --- what MHD calls --- */
 
+/* NOLINTNEXTLINE(readability-function-size): MHD_AccessHandlerCallback */
 static enum MHD_Result access_run(void *cls, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *data,
                                   size_t *size, void **request)
@@ -465,6 +467,7 @@ static void response_header(struct MHD_Response *response, const char *name, con
 		log_error(NULL, "http server: response header %s cannot be sent", name);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): most callers have all of it at hand */
 void http_request_reply(struct http_request *rq, int status, const char *content_type,
                         const char *body, size_t len, const struct http_header *header,
                         size_t n_header)
@@ -480,9 +483,8 @@ void http_request_reply(struct http_request *rq, int status, const char *content
 		return;
 	}
 	rq->status = status;
-	/* MHD takes the body as writable and copies it. */
-	rq->response = MHD_create_response_from_buffer(
-	    len, (void *)(uintptr_t)(body != NULL ? body : ""), MHD_RESPMEM_MUST_COPY);
+	rq->response = MHD_create_response_from_buffer(len, unconst(body != NULL ? body : ""),
+	                                               MHD_RESPMEM_MUST_COPY);
 	if (rq->response != NULL) {
 		if (content_type != NULL)
 			response_header(rq->response, "Content-Type", content_type);

@@ -18,6 +18,7 @@
 #undef json_type
 
 #include "base/buf.h"
+#include "base/unconst.h"
 
 #define RAW_NULL "null"
 
@@ -123,7 +124,8 @@ int json_parse(const char *text, size_t len, const struct json_raw_rule *raw, st
 	if (d == NULL)
 		return ERR_NOMEM;
 	if (raw != NULL)
-		err = json_scan_members(text, len, raw->array, raw->name, raw_found, d, &at);
+		err = json_scan_members(
+		    text, len, &(struct json_members){raw->array, raw->name, raw_found, d}, &at);
 	else
 		err = json_scan_check(text, len, &at);
 	if (err != 0)
@@ -243,7 +245,7 @@ bool json_next(const struct json_value *object, void **iter, const char **name,
                const struct json_value **value)
 {
 	/* jansson's iterator could change the object; this one does not. */
-	json_t *j = (json_t *)(uintptr_t)object;
+	json_t *j = unconst(object);
 
 	*iter = *iter == NULL ? json_object_iter(j) : json_object_iter_next(j, *iter);
 	if (*iter == NULL)

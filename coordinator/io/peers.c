@@ -7,14 +7,16 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/buf.h"
 
 struct peer {
 	struct map_node node; /* by key */
 	struct list idle;     /* on peers.idle while it has no slots at all */
-	struct list queue[2]; /* others, urgent; oldest first */
-	unsigned n_queued[2];
+	struct list urgent;   /* queued slots, oldest first */
+	struct list others;
+	unsigned n_queued[2]; /* others, urgent */
 	unsigned n_active[2];
 	char key[]; /* "scheme://host:port" */
 };
@@ -44,21 +46,20 @@ void peers_release(struct peers *ps)
 static int key_of_url(const char *url, struct buf *key)
 {
 	const char *host = strstr(url, "://");
-	const char *port;
+	const char *colon, *bracket;
 	size_t len;
 
 	if (host == NULL)
 		return ERR_INVALID;
 	host += 3;
-	len = (size_t)(host - url) + strcspn(host, "/?#");
-	for (size_t i = 0; i < len; i++)
-		buf_putc(key, (char)tolower((unsigned char)url[i]));
-	if (key->failed)
-		return ERR_NOMEM;
-	port = strrchr(key->data, ':');
-	if (strchr(port, '/') != NULL || strchr(port, ']') != NULL)
-		buf_puts(key, strncmp(key->data, "https:", 6) == 0 ? ":443" : ":80");
-	return key->failed ? ERR_NOMEM : 0;
+	len = strcspn(host, "/?#");
+	for (const char *p = url; p < host + len; p++)
+		buf_putc(key, (char)tolower((unsigned char)*p));
+	colon = memrchr(host, ':', len);
+	bracket = memrchr(host, ']', len);
+	if (colon == NULL || (bracket != NULL && bracket > colon))
+		buf_puts(key, strncasecmp(url, "https:", 6) == 0 ? ":443" : ":80");
+	return key->failed || key->data == NULL ? ERR_NOMEM : 0;
 }
 
 static int peer_new(struct peers *ps, const struct buf *key, struct peer **out)
@@ -78,8 +79,8 @@ static int peer_new(struct peers *ps, const struct buf *key, struct peer **out)
 	if (p == NULL)
 		return ERR_NOMEM;
 	memcpy(p->key, key->data, key->len + 1);
-	list_init(&p->queue[false]);
-	list_init(&p->queue[true]);
+	list_init(&p->urgent);
+	list_init(&p->others);
 	list_push(&ps->idle, &p->idle);
 	*out = p;
 	return map_put(&ps->map, &p->node, p->key, key->len);
@@ -122,7 +123,7 @@ int peers_enter(struct peers *ps, const char *url, bool urgent, struct peer_slot
 	slot->urgent = urgent;
 	slot->active = false;
 	list_remove(&p->idle);
-	list_push(&p->queue[urgent], &slot->link);
+	list_push(urgent ? &p->urgent : &p->others, &slot->link);
 	p->n_queued[urgent]++;
 	ps->n_queued++;
 	return 0;
@@ -130,13 +131,13 @@ int peers_enter(struct peers *ps, const char *url, bool urgent, struct peer_slot
 
 struct peer_slot *peers_next(struct peers *ps, struct peer *p)
 {
-	bool urgent = !list_empty(&p->queue[true]);
+	bool urgent = !list_empty(&p->urgent);
 	struct peer_slot *slot;
 	struct list *e;
 
 	if (!peer_has_place(ps, p, urgent))
 		return NULL;
-	e = list_pop(&p->queue[urgent]);
+	e = list_pop(urgent ? &p->urgent : &p->others);
 	if (e == NULL)
 		return NULL;
 	slot = container_of(e, struct peer_slot, link);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/unconst.h"
 #include "io/pg_private.h"
 
 void pg_copy_line(char *to, size_t size, const char *from)
@@ -252,7 +253,7 @@ void pg_batch_send(struct pg_batch *b, pg_done_fn *done, void *ctx)
 /* libpq's readers do not write to it, whatever some of their prototypes say. */
 static PGresult *result_of(const struct pg_result *r)
 {
-	return (PGresult *)(uintptr_t)r;
+	return unconst(r);
 }
 
 size_t pg_rows(const struct pg_result *r)

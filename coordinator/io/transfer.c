@@ -107,33 +107,31 @@ static bool header_add(struct transfer *t, const char *line)
 }
 
 /* A header without a value removes what curl would send by itself. */
-static bool headers_copy(struct transfer *t, const char *const *header, size_t n_header)
+static bool headers_copy(struct transfer *t, const struct transfer_spec *spec)
 {
 	bool type = false;
 
-	for (size_t i = 0; i < n_header; i++) {
-		if (!header_add(t, header[i]))
+	for (size_t i = 0; i < spec->n_header; i++) {
+		if (!header_add(t, spec->header[i]))
 			return false;
-		type = type || strncasecmp(header[i], "Content-Type:", 13) == 0;
+		type = type || strncasecmp(spec->header[i], "Content-Type:", 13) == 0;
 	}
 	return header_add(t, "Expect:") && (type || header_add(t, "Content-Type:"));
 }
 
-struct transfer *transfer_new(struct transfers *ts, void *owner, const char *url,
-                              const char *const *header, size_t n_header, const char *body,
-                              size_t len)
+struct transfer *transfer_new(struct transfers *ts, const struct transfer_spec *spec)
 {
 	struct transfer *t = calloc(1, sizeof(*t));
 
 	if (t == NULL)
 		return NULL;
 	t->all = ts;
-	t->owner = owner;
-	t->out = body != NULL ? body : "";
-	t->out_len = len;
+	t->owner = spec->owner;
+	t->out = spec->body != NULL ? spec->body : "";
+	t->out_len = spec->len;
 	buf_init(&t->in);
-	t->url = strdup(url);
-	if (t->url == NULL || !headers_copy(t, header, n_header)) {
+	t->url = strdup(spec->url);
+	if (t->url == NULL || !headers_copy(t, spec)) {
 		transfer_free(t);
 		return NULL;
 	}

@@ -34,10 +34,17 @@ int transfers_new(struct loop *l, long connection_max, size_t body_max, transfer
 /* Every transfer must have been freed. NULL-safe. */
 void transfers_free(struct transfers *ts);
 
-/* POST. The URL and the headers are copied, the body is borrowed until the end. */
-struct transfer *transfer_new(struct transfers *ts, void *owner, const char *url,
-                              const char *const *header, size_t n_header, const char *body,
-                              size_t len) MUSTCHECK;
+struct transfer_spec {
+	void *owner;
+	const char *url;           /* copied */
+	const char *const *header; /* copied */
+	size_t n_header;
+	const char *body; /* borrowed until the end */
+	size_t len;
+};
+
+/* POST. */
+struct transfer *transfer_new(struct transfers *ts, const struct transfer_spec *spec) MUSTCHECK;
 int transfer_start(struct transfer *t) MUSTCHECK;
 /* Caller owns the answer's body now (buf_release). */
 struct buf transfer_take_body(struct transfer *t);

@@ -5,12 +5,13 @@
 
 #include <fcntl.h>
 #include <pwd.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "base/unconst.h"
 
 #define START_TIMEOUT_S "60"
 
@@ -66,7 +67,7 @@ static int run(const struct private_pg *p, const char *const *argv)
 		fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 		if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0 || chdir("/") != 0)
 			_exit(126);
-		execv(path, (char *const *)(uintptr_t)argv);
+		execv(path, unconst(argv));
 		_exit(127);
 	}
 	if (waitpid(pid, &status, 0) != pid)
@@ -124,7 +125,7 @@ static void directory_remove(const struct private_pg *p)
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		execv(argv[0], (char *const *)(uintptr_t)argv);
+		execv(argv[0], unconst(argv));
 		_exit(127);
 	}
 	if (pid > 0)

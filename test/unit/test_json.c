@@ -24,7 +24,8 @@ static int check(const char *text, size_t *at)
 	int err;
 
 	assert_non_null(copy);
-	memcpy(copy, text, len);
+	for (size_t i = 0; i < len; i++)
+		copy[i] = text[i];
 	err = json_scan_check(copy, len, at);
 	free(copy);
 	return err;
@@ -52,8 +53,8 @@ static void test_grammar_accepts(void **state)
 	    "{\"a\":1,\"b\":[{}],\"c\":{\"d\":null}}",
 	    "\"\\u0000\\ud800\\\"\\\\\\/\\b\\f\\n\\r\\t\"",
 	    "\"\x7f\"",
-	    "\"\xc2\x80\xdf\xbf\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xf0\x90\x80\x80\xf4\x8f\xbf\xbf"
-	    "\"",
+	    "\"\xc2\x80\xdf\xbf\xe0\xa0\x80\xed\x9f\xbf\"",
+	    "\"\xee\x80\x80\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\"",
 	    "\t\r\n [\n]\n",
 	};
 
