@@ -13,6 +13,7 @@
 
 static char dir[64];
 static char conninfo[128];
+static const char *namespace = "default";
 
 static void become_postgres(void)
 {
@@ -140,6 +141,11 @@ int fixture_effects(PGconn *conn, const char *gid)
 	return fixture_number(conn, "SELECT count(*) FROM effect WHERE gid = '%s'", gid);
 }
 
+void fixture_namespace(const char *name)
+{
+	namespace = name;
+}
+
 struct terms {
 	const char *gid;
 	const char *op;
@@ -149,8 +155,10 @@ struct terms {
 static const char *header(void *ctx, const char *name)
 {
 	static const char *const fixed[][2] = {
-	    {"Assent-Cluster", "c0ffee00"}, {"Assent-Namespace", "default"}, {"Assent-Branch", "b"},
-	    {"Assent-Mode", "2pc"},         {"Assent-Attempt", "1"},
+	    {"Assent-Cluster", "c0ffee00"},
+	    {"Assent-Branch", "b"},
+	    {"Assent-Mode", "2pc"},
+	    {"Assent-Attempt", "1"},
 	};
 	const struct terms *t = ctx;
 	bool one_phase = strcmp(t->op, "one_phase") == 0;
@@ -159,6 +167,8 @@ static const char *header(void *ctx, const char *name)
 		if (strcmp(name, fixed[i][0]) == 0)
 			return fixed[i][1];
 	}
+	if (strcmp(name, "Assent-Namespace") == 0)
+		return namespace;
 	if (strcmp(name, "Assent-Gid") == 0)
 		return t->gid;
 	if (strcmp(name, "Assent-Op") == 0)

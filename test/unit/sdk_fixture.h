@@ -25,6 +25,8 @@ int fixture_prepared(PGconn *conn);
 /* How often the business effect of `gid` is there. */
 int fixture_effects(PGconn *conn, const char *gid);
 
+/* Of the calls made from here on. */
+void fixture_namespace(const char *name);
 /* A call with the default terms; op "one_phase" is a commit with Assent-One-Phase: true. */
 struct assent_call *fixture_call(const char *gid, const char *op);
 struct assent_call *fixture_call_ms(const char *gid, const char *op, int timeout_ms);

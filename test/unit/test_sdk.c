@@ -182,21 +182,34 @@ static void late_calls(void **state)
 	assert_int_equal(fixture_effects(conn, "lc"), 1);
 }
 
+/* Two names that differ in what is cut off. */
 static void long_names_are_hashed(void **state)
 {
-	char gid[129];
+	char gid[129], space[64];
 
 	(void)state;
 	memset(gid, 'g', sizeof(gid) - 1);
 	gid[sizeof(gid) - 1] = '\0';
+	memset(space, 'n', sizeof(space) - 1);
+	space[sizeof(space) - 1] = '\0';
+	fixture_namespace(space);
 	assert_int_equal(doing(gid, "prepare", NULL), 200);
-	assert_int_equal(fixture_number(conn,
-	                                "SELECT count(*) FROM pg_prepared_xacts WHERE gid ="
-	                                " 'assent:c0ffee00:default:%s:b'",
-	                                gid),
-	                 1);
+	gid[127] = 'h';
+	assert_int_equal(doing(gid, "prepare", NULL), 200);
+	assert_int_equal(fixture_number(conn, "SELECT count(*) FROM pg_prepared_xacts WHERE gid ~"
+	                                      " '^assent:c0ffee00:[0-9a-f]{64}$'"),
+	                 2);
 	assert_int_equal(doing(gid, "commit", NULL), 200);
 	assert_int_equal(fixture_effects(conn, gid), 1);
+	gid[127] = 'g';
+	assert_int_equal(doing(gid, "rollback", NULL), 200);
+	assert_int_equal(fixture_effects(conn, gid), 0);
+	fixture_namespace("default");
+	assert_int_equal(doing("name", "prepare", NULL), 200);
+	assert_int_equal(fixture_number(conn, "SELECT count(*) FROM pg_prepared_xacts"
+	                                      " WHERE gid = 'assent:c0ffee00:default:name:b'"),
+	                 1);
+	assert_int_equal(doing("name", "rollback", NULL), 200);
 }
 
 static void isolation_of_the_caller(void **state)
@@ -329,6 +342,38 @@ static void rollback_during_prepare(void **state)
 	assert_int_equal(fixture_prepared(conn), 0);
 	assert_int_equal(doing("rd", "prepare", &b), 409);
 	assert_int_equal(fixture_effects(conn, "rd"), 0);
+}
+
+static void wait_for_number(const char *sql, int n)
+{
+	int64_t until = now_ms() + 5000;
+
+	while (fixture_number(conn, "%s", sql) != n)
+		assert_true(now_ms() < until);
+}
+
+/* A commit that waits for its standby keeps the name busy for everyone else. */
+static void a_busy_name_is_asked_again(void **state)
+{
+	struct job job = {"bu", "commit", NULL, 0};
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(doing("bu", "prepare", NULL), 200);
+	fixture_exec(conn, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+	fixture_exec(conn, "SELECT pg_reload_conf()");
+	wait_for_number("SELECT count(*) FROM pg_settings"
+	                " WHERE name = 'synchronous_standby_names' AND setting = 'nobody'",
+	                1);
+	assert_int_equal(pthread_create(&thread, NULL, do_job, &job), 0);
+	wait_for_number("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'", 1);
+	assert_int_equal(fixture_do_ms(conn, "bu", "commit", 1, NULL, body), 503);
+	fixture_exec(conn, "ALTER SYSTEM RESET synchronous_standby_names");
+	fixture_exec(conn, "SELECT pg_reload_conf()");
+	assert_int_equal(doing("bu", "commit", NULL), 200);
+	pthread_join(thread, NULL);
+	assert_int_equal(job.status, 200);
+	assert_int_equal(fixture_effects(conn, "bu"), 1);
 }
 
 /* ---- one-phase commit, and other local operations ---- */
@@ -487,6 +532,7 @@ int main(void)
 	    cmocka_unit_test(the_connection_dies_in_the_work),
 	    cmocka_unit_test(concurrent_duplicates_run_once),
 	    cmocka_unit_test(rollback_during_prepare),
+	    cmocka_unit_test(a_busy_name_is_asked_again),
 	    cmocka_unit_test(one_phase_repeated),
 	    cmocka_unit_test(one_phase_after_rollback),
 	    cmocka_unit_test(try_confirm_cancel),
