@@ -87,7 +87,7 @@ static int directory_make(struct private_pg *p)
 	snprintf(p->data, sizeof(p->data), "%s/data", p->dir);
 	snprintf(p->options, sizeof(p->options),
 	         "-c listen_addresses= -c unix_socket_directories=%s -c fsync=off"
-	         " -c max_prepared_transactions=20",
+	         " -c max_prepared_transactions=300",
 	         p->dir);
 	snprintf(p->conninfo, sizeof(p->conninfo), "host=%s user=assent dbname=postgres", p->dir);
 	return 0;
