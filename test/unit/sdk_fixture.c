@@ -1,103 +1,51 @@
 #include <assert.h>
-#include <pwd.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
+#include "private_pg.h"
 #include "sdk_fixture.h"
 
-static char dir[64];
-static char conninfo[128];
+static struct private_pg *server;
 static const char *namespace = "default";
-
-static void become_postgres(void)
-{
-	const struct passwd *user = getuid() == 0 ? getpwnam("postgres") : NULL;
-
-	if (user && (setgid(user->pw_gid) || setuid(user->pw_uid)))
-		_exit(127);
-}
-
-/* Runs a shell command as the user who may run PostgreSQL; its exit status. */
-static int run(const char *command)
-{
-	int status = -1;
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		become_postgres();
-		execl("/bin/sh", "sh", "-c", command, (char *)NULL);
-		_exit(127);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return -1;
-	return status;
-}
-
-static bool make_dir(void)
-{
-	const struct passwd *user = getuid() == 0 ? getpwnam("postgres") : NULL;
-
-	strcpy(dir, "/tmp/sdk.XXXXXX");
-	if (!mkdtemp(dir) || (user && chown(dir, user->pw_uid, user->pw_gid)))
-		return false;
-	snprintf(conninfo, sizeof(conninfo), "host=%s user=postgres dbname=postgres", dir);
-	return true;
-}
 
 bool fixture_start(void)
 {
-	struct assent_error err = {.text = "initdb or pg_ctl failed"};
-	char command[1024];
+	struct assent_error err = {.text = "no PostgreSQL"};
 	PGconn *conn;
-	int rc = -1;
+	int rc;
 
-	if (!make_dir())
+	server = private_pg_start();
+	if (!server)
 		return false;
-	snprintf(command, sizeof(command),
-	         "cd %s && PATH=$(pg_config --bindir):$PATH && export PATH &&"
-	         " initdb -D data -U postgres -A trust --no-sync >initdb.log 2>&1 &&"
-	         " pg_ctl -D data -w -s -l log start -o \"-c listen_addresses='' -k %s"
-	         " -c max_prepared_transactions=300 -c fsync=off\"",
-	         dir, dir);
-	if (run(command) == 0) {
-		conn = PQconnectdb(conninfo);
-		rc = assent_participant_install(conn, &err);
-		if (rc == 0)
-			fixture_exec(conn, "CREATE TABLE effect (gid text, n int);"
-			                   "CREATE TABLE goods (id int PRIMARY KEY, n int);"
-			                   "INSERT INTO goods VALUES (1, 100)");
-		PQfinish(conn);
-	}
+	conn = fixture_connect();
+	rc = assent_participant_install(conn, &err);
 	if (rc)
-		fprintf(stderr, "sdk_fixture: %s: %s\n", dir, err.text);
+		fprintf(stderr, "sdk_fixture: %s\n", err.text);
+	else
+		fixture_exec(conn, "CREATE TABLE effect (gid text, n int);"
+		                   "CREATE TABLE goods (id int PRIMARY KEY, n int);"
+		                   "INSERT INTO goods VALUES (1, 100)");
+	PQfinish(conn);
 	return rc == 0;
 }
 
 void fixture_stop(void)
 {
-	char command[256];
-
-	snprintf(command, sizeof(command),
-	         "$(pg_config --bindir)/pg_ctl -D %s/data -s -m immediate stop; rm -rf %s/*", dir,
-	         dir);
-	run(command);
-	rmdir(dir);
+	private_pg_stop(server);
 }
 
 const char *fixture_conninfo(void)
 {
-	return conninfo;
+	return private_pg_conninfo(server);
 }
 
 PGconn *fixture_connect(void)
 {
-	PGconn *conn = PQconnectdb(conninfo);
+	PGconn *conn = PQconnectdb(private_pg_conninfo(server));
 
 	assert(PQstatus(conn) == CONNECTION_OK);
 	return conn;
