@@ -17,7 +17,6 @@
 #include "io/http_server.h"
 
 #include <assert.h>
-#include <microhttpd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,11 +24,11 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/percent.h"
 #include "base/unconst.h"
+#include "io/http_private.h"
 #include "io/listen.h"
 
 #define CONNECTION_MEMORY (64 * 1024)
@@ -46,28 +45,13 @@ struct http_server {
 	http_handler *handler;
 	void *ctx;
 	size_t body_max;
+	unsigned connection_max;
 	size_t n_open;
 	uint16_t port;
 	bool pending;   /* MHD_run is due */
 	bool running;   /* inside MHD_run */
+	bool full;      /* connection_max was reached, and MHD does not listen */
 	bool quiescing; /* answers close their connections */
-};
-
-struct http_request {
-	struct http_server *server;
-	struct MHD_Connection *connection;
-	char *method;
-	char *path;
-	struct buf body;
-	uint64_t dropped;
-	bool too_large;
-	bool seen;      /* the handler had it */
-	bool suspended; /* the connection waits for the reply */
-	bool replied;
-	int status;
-	struct MHD_Response *response; /* NULL after `replied`: out of memory */
-	int64_t started_us;
-	void *data;
 };
 
 /* --- requests --- */
@@ -243,6 +227,18 @@ static void server_arm(struct http_server *s)
 		loop_timer_set(s->timer, clock_mono_us() + (int64_t)ms * 1000);
 }
 
+/* MHD listens again at the start of an MHD_run with room, and nothing announces that one. */
+static void server_check_full(struct http_server *s)
+{
+	const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->mhd,
+	                                                       MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+	bool full = info != NULL && info->num_connections >= s->connection_max;
+
+	if (s->full && !full)
+		server_kick(s);
+	s->full = full;
+}
+
 static void server_run(void *ctx)
 {
 	struct http_server *s = ctx;
@@ -253,6 +249,7 @@ static void server_run(void *ctx)
 	s->running = true;
 	MHD_run(s->mhd);
 	s->running = false;
+	server_check_full(s);
 	server_arm(s);
 }
 
@@ -269,6 +266,46 @@ static void server_timeout(void *ctx)
 	struct http_server *s = ctx;
 
 	s->pending = true;
+}
+
+/* --- replies --- */
+
+static void response_header(struct MHD_Response *response, const char *name, const char *value)
+{
+	if (MHD_add_response_header(response, name, value) != MHD_YES)
+		log_error(NULL, "http server: response header %s cannot be sent", name);
+}
+
+/* NOLINTNEXTLINE(readability-function-size): most callers have all of it at hand */
+void http_request_reply(struct http_request *rq, int status, const char *content_type,
+                        const char *body, size_t len, const struct http_header *header,
+                        size_t n_header)
+{
+	struct http_server *s = rq->server;
+
+	assert(!rq->replied);
+	assert(s->n_open > 0);
+	s->n_open--;
+	rq->replied = true;
+	if (rq->connection == NULL) {
+		request_free(rq);
+		return;
+	}
+	rq->status = status;
+	rq->response = MHD_create_response_from_buffer(len, unconst(body != NULL ? body : ""),
+	                                               MHD_RESPMEM_MUST_COPY);
+	if (rq->response != NULL) {
+		if (content_type != NULL)
+			response_header(rq->response, "Content-Type", content_type);
+		if (s->quiescing)
+			response_header(rq->response, "Connection", "close");
+		for (size_t i = 0; i < n_header; i++)
+			response_header(rq->response, header[i].name, header[i].value);
+	}
+	if (rq->suspended) {
+		MHD_resume_connection(rq->connection);
+		server_kick(s);
+	}
 }
 
 /* --- start and stop --- */
@@ -323,6 +360,7 @@ int http_server_new(struct loop *l, const struct http_server_config *config,
 	s->handler = config->handler;
 	s->ctx = config->ctx;
 	s->body_max = config->body_max;
+	s->connection_max = config->connection_max;
 	err = server_start(s, config);
 	if (err == 0)
 		err = server_watch(s);
@@ -371,130 +409,4 @@ void http_server_free(struct http_server *s)
 		MHD_stop_daemon(s->mhd);
 	loop_hook_free(s->hook);
 	free(s);
-}
-
-/* --- the handler's view --- */
-
-const char *http_request_method(const struct http_request *rq)
-{
-	return rq->method;
-}
-
-const char *http_request_path(const struct http_request *rq)
-{
-	return rq->path;
-}
-
-const char *http_request_header(const struct http_request *rq, const char *name)
-{
-	if (rq->connection == NULL)
-		return NULL;
-	return MHD_lookup_connection_value(rq->connection, MHD_HEADER_KIND, name);
-}
-
-struct query_lookup {
-	const char *name;         /* found: its value */
-	const char *const *known; /* found: a name that is not among these */
-	const char *found;
-};
-
-static bool name_listed(const char *const *list, const char *name)
-{
-	while (*list != NULL && strcmp(*list, name) != 0)
-		list++;
-	return *list != NULL;
-}
-
-static enum MHD_Result query_visit(void *cls, enum MHD_ValueKind kind, const char *key,
-                                   const char *value)
-{
-	struct query_lookup *q = cls;
-
-	(void)kind;
-	if (q->name != NULL && strcmp(key, q->name) == 0)
-		q->found = value != NULL ? value : "";
-	if (q->known != NULL && !name_listed(q->known, key))
-		q->found = key;
-	return q->found == NULL ? MHD_YES : MHD_NO;
-}
-
-static const char *query_find(const struct http_request *rq, struct query_lookup q)
-{
-	if (rq->connection != NULL)
-		MHD_get_connection_values(rq->connection, MHD_GET_ARGUMENT_KIND, query_visit, &q);
-	return q.found;
-}
-
-const char *http_request_query(const struct http_request *rq, const char *name)
-{
-	return query_find(rq, (struct query_lookup){.name = name});
-}
-
-const char *http_request_unknown_query(const struct http_request *rq, const char *const *known)
-{
-	return query_find(rq, (struct query_lookup){.known = known});
-}
-
-const char *http_request_body(const struct http_request *rq, size_t *len)
-{
-	*len = rq->body.len;
-	return rq->body.data != NULL ? rq->body.data : "";
-}
-
-bool http_request_too_large(const struct http_request *rq)
-{
-	return rq->too_large;
-}
-
-int64_t http_request_started_us(const struct http_request *rq)
-{
-	return rq->started_us;
-}
-
-void http_request_set_data(struct http_request *rq, void *data)
-{
-	rq->data = data;
-}
-
-void *http_request_data(const struct http_request *rq)
-{
-	return rq->data;
-}
-
-static void response_header(struct MHD_Response *response, const char *name, const char *value)
-{
-	if (MHD_add_response_header(response, name, value) != MHD_YES)
-		log_error(NULL, "http server: response header %s cannot be sent", name);
-}
-
-/* NOLINTNEXTLINE(readability-function-size): most callers have all of it at hand */
-void http_request_reply(struct http_request *rq, int status, const char *content_type,
-                        const char *body, size_t len, const struct http_header *header,
-                        size_t n_header)
-{
-	struct http_server *s = rq->server;
-
-	assert(!rq->replied);
-	assert(s->n_open > 0);
-	s->n_open--;
-	rq->replied = true;
-	if (rq->connection == NULL) {
-		request_free(rq);
-		return;
-	}
-	rq->status = status;
-	rq->response = MHD_create_response_from_buffer(len, unconst(body != NULL ? body : ""),
-	                                               MHD_RESPMEM_MUST_COPY);
-	if (rq->response != NULL) {
-		if (content_type != NULL)
-			response_header(rq->response, "Content-Type", content_type);
-		if (s->quiescing)
-			response_header(rq->response, "Connection", "close");
-		for (size_t i = 0; i < n_header; i++)
-			response_header(rq->response, header[i].name, header[i].value);
-	}
-	if (rq->suspended) {
-		MHD_resume_connection(rq->connection);
-		server_kick(s);
-	}
 }

@@ -1,5 +1,5 @@
 /*
- * http_server.h - HTTP in; the only user of libmicrohttpd.
+ * http_server.h - HTTP in; the only user of libmicrohttpd (http_server.c, http_request.c).
  *
  * The handler is called once per request, with the whole body. It replies then, or later from
  * any other callback of the loop: every request is answered exactly once, and is gone after

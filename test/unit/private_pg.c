@@ -5,20 +5,28 @@
 
 #include <fcntl.h>
 #include <pwd.h>
+#include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/unconst.h"
+#include "io/pg.h"
 
-#define START_TIMEOUT_S "60"
+#define START_TIMEOUT_US 60000000
 
 struct private_pg {
 	char dir[64];
 	char data[96];
-	char options[160];
+	char log[96];
+	char server[320];
+	pid_t pid;
 	char conninfo[160];
 	char bindir[256];
 };
@@ -51,12 +59,11 @@ static void become_postgres(void)
 /* The program's output goes to a log file in the directory. */
 static int run(const struct private_pg *p, const char *const *argv)
 {
-	char path[320], log[96];
+	char path[320];
 	int status;
 	pid_t pid;
 
 	snprintf(path, sizeof(path), "%s/%s", p->bindir, argv[0]);
-	snprintf(log, sizeof(log), "%s/log", p->dir);
 	pid = fork();
 	if (pid < 0)
 		return -1;
@@ -64,7 +71,7 @@ static int run(const struct private_pg *p, const char *const *argv)
 		int fd;
 
 		become_postgres();
-		fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+		fd = open(p->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 		if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0 || chdir("/") != 0)
 			_exit(126);
 		execv(path, unconst(argv));
@@ -85,10 +92,8 @@ static int directory_make(struct private_pg *p)
 	if (geteuid() == 0 && (user == NULL || chown(p->dir, user->pw_uid, user->pw_gid) != 0))
 		return -1;
 	snprintf(p->data, sizeof(p->data), "%s/data", p->dir);
-	snprintf(p->options, sizeof(p->options),
-	         "-c listen_addresses= -c unix_socket_directories=%s -c fsync=off"
-	         " -c max_prepared_transactions=300",
-	         p->dir);
+	snprintf(p->log, sizeof(p->log), "%s/log", p->dir);
+	snprintf(p->server, sizeof(p->server), "%s/postgres", p->bindir);
 	snprintf(p->conninfo, sizeof(p->conninfo), "host=%s user=assent dbname=postgres", p->dir);
 	return 0;
 }
@@ -102,21 +107,69 @@ static int server_init(const struct private_pg *p)
 	return run(p, argv);
 }
 
+/* The kernel stops it when the test dies in whatever way. */
+static pid_t server_spawn(const struct private_pg *p, const char *const *argv, int log)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	become_postgres();
+	if (prctl(PR_SET_PDEATHSIG, SIGQUIT) != 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0 ||
+	    chdir("/") != 0)
+		_exit(126);
+	execv(p->server, unconst(argv));
+	_exit(127);
+}
+
+static int server_wait(const struct private_pg *p)
+{
+	const struct timespec pause = {0, 10000000};
+	const char *sql = "SELECT 1";
+	int64_t deadline = clock_mono_us() + START_TIMEOUT_US;
+	char why[256];
+
+	while (pg_run(p->conninfo, &sql, 1, NULL, why, sizeof(why)) != 0) {
+		if (clock_mono_us() > deadline || waitpid(p->pid, NULL, WNOHANG) != 0) {
+			fprintf(stderr, "private PostgreSQL: %s\n", why);
+			return -1;
+		}
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
 int private_pg_resume(struct private_pg *p)
 {
-	char log[96];
-	const char *argv[] = {"pg_ctl",   "start", "-D", p->data,         "-l", log, "-o",
-	                      p->options, "-w",    "-t", START_TIMEOUT_S, NULL};
+	const char *argv[] = {"postgres",
+	                      "-D",
+	                      p->data,
+	                      "-k",
+	                      p->dir,
+	                      "-c",
+	                      "listen_addresses=",
+	                      "-c",
+	                      "fsync=off",
+	                      "-c",
+	                      "max_prepared_transactions=20",
+	                      NULL};
+	int log = open(p->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 
-	snprintf(log, sizeof(log), "%s/server-log", p->dir);
-	return run(p, argv);
+	if (log < 0)
+		return -1;
+	p->pid = server_spawn(p, argv, log);
+	close(log);
+	return p->pid > 0 ? server_wait(p) : -1;
 }
 
 int private_pg_crash(struct private_pg *p)
 {
-	const char *argv[] = {"pg_ctl", "stop", "-D", p->data, "-m", "immediate", "-w", NULL};
+	pid_t pid = p->pid;
 
-	return run(p, argv);
+	p->pid = 0;
+	if (pid <= 0 || kill(pid, SIGQUIT) != 0)
+		return -1;
+	return waitpid(pid, NULL, 0) == pid ? 0 : -1;
 }
 
 static void directory_remove(const struct private_pg *p)

@@ -2,7 +2,8 @@
  * private_pg.h - a PostgreSQL server of the test's own, in a temporary directory.
  *
  * As user postgres when the test runs as root. It listens on a socket in a directory that
- * nobody else can enter, and is gone with its data after private_pg_stop.
+ * nobody else can enter. private_pg_stop removes it with its data; when the test dies, the server
+ * does, too.
  */
 #ifndef TEST_PRIVATE_PG_H
 #define TEST_PRIVATE_PG_H

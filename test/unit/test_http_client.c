@@ -1,0 +1,382 @@
+/*
+ * test_http_client.c - the HTTP client against our server and against one that misbehaves.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "http_world.h"
+#include "io/listen.h"
+#include "loop_test.h"
+
+struct rogue {
+	struct world *w;
+	int listener;
+	int fd;
+	struct loop_fd *accepting;
+	struct loop_fd *reading;
+	const char *text;
+	size_t len;
+	size_t pad; /* this many bytes more */
+	bool reset;
+	char url[64];
+};
+
+static void rogue_readable(void *ctx, int events)
+{
+	struct rogue *g = ctx;
+	struct linger hard = {1, 0};
+	char data[4096];
+	ssize_t n = read(g->fd, data, sizeof(data));
+
+	(void)events;
+	(void)n;
+	if (g->len > 0)
+		assert_int_equal(write(g->fd, g->text, g->len), g->len);
+	memset(data, 'x', sizeof(data));
+	for (size_t left = g->pad; left > 0;) {
+		ssize_t put = write(g->fd, data, left < sizeof(data) ? left : sizeof(data));
+
+		if (put <= 0)
+			break;
+		left -= (size_t)put;
+	}
+	if (g->reset)
+		setsockopt(g->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	loop_fd_free(g->reading);
+	close(g->fd);
+	g->fd = -1;
+}
+
+static void rogue_accept(void *ctx, int events)
+{
+	struct rogue *g = ctx;
+
+	(void)events;
+	g->fd = accept(g->listener, NULL, NULL);
+	assert_true(g->fd >= 0);
+	g->reading = loop_fd_new(g->w->loop, g->fd, rogue_readable, g);
+	assert_non_null(g->reading);
+	assert_int_equal(loop_fd_watch(g->reading, LOOP_READ), 0);
+}
+
+static void rogue_open(struct rogue *g, struct world *w, const char *text)
+{
+	uint16_t port;
+	bool ipv6;
+
+	*g = (struct rogue){.w = w, .fd = -1, .text = text, .len = strlen(text)};
+	assert_int_equal(listen_open("127.0.0.1", 0, &g->listener, &port, &ipv6), 0);
+	g->accepting = loop_fd_new(w->loop, g->listener, rogue_accept, g);
+	assert_non_null(g->accepting);
+	assert_int_equal(loop_fd_watch(g->accepting, LOOP_READ), 0);
+	snprintf(g->url, sizeof(g->url), "http://127.0.0.1:%u", port);
+}
+
+static void rogue_close(struct rogue *g)
+{
+	loop_fd_free(g->accepting);
+	close(g->listener);
+}
+
+/* --- the client --- */
+
+static void test_call(void **state)
+{
+	struct world *w = *state;
+	struct tag tag = {.w = w};
+	int64_t before = clock_wall_us();
+
+	world_call(&tag, "/a", "payload");
+	loop_until_count(w->loop, &w->n_result, 1);
+	assert_int_equal(w->result.err, 0);
+	assert_int_equal(w->result.status, 200);
+	assert_int_equal(w->result.len, 7);
+	assert_string_equal(w->body, "payload");
+	assert_int_equal(w->result.retry_after_us, 7000000);
+	assert_true(w->result.started_us >= before);
+	assert_true(w->result.ended_us >= w->result.started_us);
+}
+
+static void test_burst(void **state)
+{
+	struct world *w = *state;
+	struct tag tag[64];
+
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < 64; i++) {
+			tag[i] = (struct tag){.w = w};
+			world_call(&tag[i], i % 2 == 0 ? "/late" : "/a", "x");
+		}
+		loop_until_count(w->loop, &w->n_result, 64U * ((unsigned)round + 1));
+		assert_int_equal(w->result.err, 0);
+	}
+	assert_true(world_idle(w));
+}
+
+static void test_urgent_overtakes(void **state)
+{
+	struct world *w = *state;
+	struct tag tag[8];
+	static const char *const path[] = {"/hold1", "/hold2", "/hold3", "/hold4",
+	                                   "/hold5", "/holdU", "/holdV"};
+	struct http_client_stats stats;
+
+	/* Four places, one of them for urgent calls only. */
+	for (int i = 0; i < 7; i++) {
+		tag[i] = (struct tag){.w = w};
+		world_call_to(&tag[i], w->url, path[i], "x", i >= 5, 5000);
+	}
+	loop_until_count(w->loop, &w->n_held, 4);
+	http_client_stats(w->client, &stats);
+	assert_int_equal(stats.n_active, 4);
+	assert_int_equal(stats.n_queued, 3);
+	assert_int_equal(stats.n_peer, 1);
+	assert_non_null(strchr(w->order, 'U'));
+	assert_null(strchr(w->order, '4'));
+	/* One answer: its place goes to the second urgent call, though two came before it. */
+	http_request_reply(w->held[0], 200, NULL, "x", 1, NULL, 0);
+	w->held[0] = w->held[3];
+	w->n_held = 3;
+	loop_until_count(w->loop, &w->n_held, 4);
+	assert_int_equal(w->order[4], 'V');
+	world_release(w);
+	loop_until_count(w->loop, &w->n_held, 2);
+	assert_non_null(strchr(w->order, '4'));
+	assert_true(strchr(w->order, '4') > strchr(w->order, 'V'));
+	world_release(w);
+	loop_until_count(w->loop, &w->n_result, 7);
+}
+
+static void test_timeout_in_queue_and_under_way(void **state)
+{
+	struct world *w = *state;
+	struct tag tag[4];
+	int64_t start = clock_mono_us();
+
+	for (int i = 0; i < 4; i++) {
+		tag[i] = (struct tag){.w = w, .letter = (char)('a' + i)};
+		world_call_to(&tag[i], w->url, "/hold", "x", false, i == 3 ? 50 : 5000);
+	}
+	loop_until_count(w->loop, &w->n_result, 1);
+	assert_int_equal(w->ended[0], 'd');
+	assert_int_equal(w->result.err, ERR_TIMEOUT);
+	assert_int_equal(w->result.started_us, 0);
+	assert_int_equal(w->n_held, 3);
+	tag[3] = (struct tag){.w = w, .letter = 'e'};
+	world_call_to(&tag[3], w->url, "/hold", "x", true, 50);
+	loop_until_count(w->loop, &w->n_result, 2);
+	assert_int_equal(w->ended[1], 'e');
+	assert_int_equal(w->result.err, ERR_TIMEOUT);
+	assert_int_not_equal(w->result.started_us, 0);
+	assert_true(clock_mono_us() - start >= 100000);
+	assert_true(clock_mono_us() - start < 3000000);
+	world_release(w);
+	loop_until_count(w->loop, &w->n_result, 5);
+	assert_int_equal(w->result.err, 0);
+}
+
+static void test_queue_limit_and_bad_urls(void **state)
+{
+	struct world *w = *state;
+	struct tag tag[68], bad = {.w = w, .letter = '!'};
+	static const char *const url[] = {"nonsense", "ftp://127.0.0.1/", "http://",
+	                                  "file:///etc/passwd"};
+
+	for (int i = 0; i < 67; i++) {
+		tag[i] = (struct tag){.w = w, .letter = '.'};
+		world_call(&tag[i], "/a", "x");
+	}
+	tag[67] = (struct tag){.w = w, .letter = 'L'};
+	world_call(&tag[67], "/a", "x");
+	loop_until_count(w->loop, &w->n_result, 1);
+	assert_int_equal(w->ended[0], 'L');
+	assert_int_equal(w->result.err, ERR_LIMIT);
+	loop_until_count(w->loop, &w->n_result, 68);
+	for (unsigned i = 0; i < 4; i++) {
+		world_call_to(&bad, url[i], "", "x", false, 5000);
+		loop_until_count(w->loop, &w->n_result, 69 + i);
+		assert_int_equal(w->result.err, ERR_IO);
+	}
+}
+
+static void test_cancel(void **state)
+{
+	struct world *w = *state;
+	struct tag a = {.w = w, .letter = 'a'}, b = {.w = w, .letter = 'b'};
+	struct tag c = {.w = w, .letter = 'c'}, d = {.w = w, .letter = 'd'};
+	struct tag rest[4];
+
+	/* a under way cancels b, also under way; c and d end in one turn, c cancels d. */
+	world_call(&b, "/holdb", "x");
+	loop_until_count(w->loop, &w->n_held, 1);
+	a.cancels = &b;
+	world_call(&a, "/a", "x");
+	loop_until_count(w->loop, &w->n_result, 1);
+	assert_null(b.call);
+	c.cancels = &d;
+	world_call_to(&c, "nonsense", "", "x", false, 100);
+	world_call_to(&d, "nonsense", "", "x", false, 100);
+	loop_until_count(w->loop, &w->n_result, 2);
+	world_release(w);
+	/* A queued one, and one that was never let start. */
+	for (int i = 0; i < 4; i++) {
+		rest[i] = (struct tag){.w = w, .letter = 'r'};
+		world_call(&rest[i], "/holdr", "x");
+	}
+	http_call_cancel(rest[3].call);
+	http_call_cancel(rest[0].call);
+	loop_until_count(w->loop, &w->n_held, 2);
+	world_release(w);
+	loop_until_count(w->loop, &w->n_result, 4);
+	loop_for_ms(w->loop, 20);
+	assert_string_equal(w->ended, "acrr");
+	assert_true(world_idle(w));
+}
+
+static void client_free_run(void *ctx, const struct http_result *r)
+{
+	struct world *w = ctx;
+
+	(void)r;
+	http_client_free(w->client);
+	w->client = NULL;
+	w->n_result++;
+}
+
+static void test_free_inside_callback(void **state)
+{
+	struct world *w = *state;
+	struct tag other[8];
+	char url[128];
+	struct http_call_spec spec = {
+	    .url = url, .timeout_us = 5000000, .fn = client_free_run, .ctx = w};
+
+	snprintf(url, sizeof(url), "%s/a", w->url);
+	assert_non_null(http_client_call(w->client, &spec));
+	for (int i = 0; i < 8; i++) {
+		other[i] = (struct tag){.w = w};
+		world_call(&other[i], "/hold", "x");
+	}
+	loop_until_count(w->loop, &w->n_result, 1);
+	loop_for_ms(w->loop, 20);
+	assert_int_equal(w->n_result, 1);
+}
+
+static void rogue_case(struct world *w, const char *text, size_t pad, bool reset, int err)
+{
+	struct tag tag = {.w = w};
+	struct rogue g;
+
+	rogue_open(&g, w, text);
+	g.pad = pad;
+	g.reset = reset;
+	w->n_result = 0;
+	world_call_to(&tag, g.url, "/x", "body", false, 5000);
+	loop_until_count(w->loop, &w->n_result, 1);
+	if (w->result.err != err)
+		print_error("reply %.40s: got %s\n", text, err_str(w->result.err));
+	assert_int_equal(w->result.err, err);
+	rogue_close(&g);
+}
+
+static void test_rogue_replies(void **state)
+{
+	struct world *w = *state;
+
+	rogue_case(w, "", 0, false, ERR_RESET);
+	rogue_case(w, "", 0, true, ERR_RESET);
+	rogue_case(w, "HTTP/1.1 200 OK\r\nContent-Le", 0, true, ERR_RESET);
+	rogue_case(w, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", 0, false, ERR_RESET);
+	rogue_case(w, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", 0, false,
+	           ERR_RESET);
+	rogue_case(w, "garbage, no HTTP at all\r\n\r\n", 0, false, ERR_IO);
+	rogue_case(w, "HTTP/1.1 abc\r\n\r\n", 0, false, ERR_IO);
+	rogue_case(w, "HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n", 0,
+	           false, 0);
+	assert_int_equal(w->result.status, 302);
+	rogue_case(w, "HTTP/1.1 503 Wait\r\nRetry-After: 3\r\nContent-Length: 0\r\n\r\n", 0, false,
+	           0);
+	assert_int_equal(w->result.status, 503);
+	assert_int_equal(w->result.retry_after_us, 3000000);
+}
+
+static void test_oversized_replies(void **state)
+{
+	struct world *w = *state;
+
+	rogue_case(w, "HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n", HTTP_REPLY_MAX, false, 0);
+	assert_false(w->result.truncated);
+	assert_int_equal(w->result.len, HTTP_REPLY_MAX);
+	rogue_case(w, "HTTP/1.1 409 No\r\nContent-Length: 65537\r\n\r\n", HTTP_REPLY_MAX + 1, false,
+	           0);
+	assert_true(w->result.truncated);
+	assert_int_equal(w->result.status, 409);
+	assert_int_equal(w->result.len, HTTP_REPLY_MAX);
+}
+
+static void test_unreachable_peers(void **state)
+{
+	struct world *w = *state;
+	struct tag tag = {.w = w};
+	char url[64];
+	uint16_t port;
+	bool ipv6;
+	int fd;
+
+	assert_int_equal(listen_open("127.0.0.1", 0, &fd, &port, &ipv6), 0);
+	close(fd);
+	snprintf(url, sizeof(url), "http://127.0.0.1:%u", port);
+	world_call_to(&tag, url, "/x", NULL, false, 5000);
+	loop_until_count(w->loop, &w->n_result, 1);
+	assert_int_equal(w->result.err, ERR_REFUSED);
+	world_call_to(&tag, "http://no-such-host.invalid", "/x", NULL, false, 5000);
+	loop_until_count(w->loop, &w->n_result, 2);
+	assert_int_equal(w->result.err, ERR_RESOLVE);
+}
+
+static void test_idle_peers_are_forgotten(void **state)
+{
+	struct world *w = *state;
+	struct http_client_stats stats;
+	struct tag tag = {.w = w};
+	char url[64];
+
+	for (unsigned i = 0; i < 10; i++) {
+		snprintf(url, sizeof(url), "http://127.0.0.%u:1", i + 1);
+		world_call_to(&tag, url, "/x", NULL, false, 5000);
+		loop_until_count(w->loop, &w->n_result, i + 1);
+		assert_int_equal(w->result.err, ERR_REFUSED);
+	}
+	http_client_stats(w->client, &stats);
+	assert_int_equal(stats.n_peer, 4);
+}
+#define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    T(test_call),
+	    T(test_burst),
+	    T(test_urgent_overtakes),
+	    T(test_timeout_in_queue_and_under_way),
+	    T(test_queue_limit_and_bad_urls),
+	    T(test_cancel),
+	    T(test_free_inside_callback),
+	    T(test_rogue_replies),
+	    T(test_oversized_replies),
+	    T(test_unreachable_peers),
+	    T(test_idle_peers_are_forgotten),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
