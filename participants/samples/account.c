@@ -53,7 +53,8 @@ static enum assent_vote take(const struct assent_call *call, PGconn *conn,
 static int create_tables(const char *database)
 {
 	PGconn *conn = PQconnectdb(database);
-	PGresult *result = PQexec(conn, tables);
+	/* Asking a failed connection would replace the reason of its failure. */
+	PGresult *result = PQstatus(conn) == CONNECTION_OK ? PQexec(conn, tables) : NULL;
 	int ok = PQresultStatus(result) == PGRES_COMMAND_OK;
 
 	if (!ok)

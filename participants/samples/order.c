@@ -40,7 +40,7 @@ static const char insert_sql[] = "INSERT INTO orders (id, sku, n, user_id, amoun
                                  " SELECT $1::json->>'id', $1::json->>'sku', ($1::json->>'n')::int,"
                                  " ($1::json->>'user')::bigint, ($1::json->>'amount')::bigint";
 
-/* What is wrong with the request (or NULL), its id, and the payloads of the three branches. */
+/* What is wrong with the request (or NULL), its id, the payloads of the three branches, the user. */
 static const char check_sql[] =
     "WITH r AS (SELECT $1::json->>'id' AS id, $1::json->>'sku' AS sku, $1::json->>'n' AS n,"
     "  $1::json->>'user' AS u, $1::json->>'amount' AS amount)"
@@ -56,7 +56,7 @@ static const char check_sql[] =
     " format('{\"id\":%s,\"sku\":%s,\"n\":%s,\"user\":%s,\"amount\":%s}', to_json(id),"
     "  to_json(sku), n, u, amount),"
     " format('{\"sku\":%s,\"n\":%s}', to_json(sku), n),"
-    " format('{\"user\":%s,\"amount\":%s}', u, amount)"
+    " format('{\"user\":%s,\"amount\":%s}', u, amount), u"
     " FROM r";
 
 static enum assent_vote insert_order(const struct assent_call *call, PGconn *conn,
@@ -111,14 +111,48 @@ static int status_of(const char *outcome)
 	                                         : 409;
 }
 
+/* One order of a user at a time. The branches prepare in parallel and hold their rows' locks until
+ * the decision: of two orders of one user for the same goods, each could hold what the other waits
+ * for, in different databases, where nobody sees the circle. Both would wait for their deadline. */
+static int lock_user(PGconn *conn, const char *user)
+{
+	PGresult *result = PQexecParams(conn,
+	                                "SELECT set_config('lock_timeout', '10000', false),"
+	                                " pg_advisory_lock(7480, hashtext($1))",
+	                                1, NULL, &user, NULL, NULL, 0);
+	int ok = PQresultStatus(result) == PGRES_TUPLES_OK;
+
+	PQclear(result);
+	return ok;
+}
+
+static void place_order(const struct order *o, PGconn *conn, const PGresult *row,
+                        struct assent_reply *reply)
+{
+	struct assent_result out;
+	struct assent_error err;
+	char json[512];
+	int n, rc;
+
+	if (!lock_user(conn, PQgetvalue(row, 0, 5))) {
+		assent_reply_reason(reply, 503, "other orders of this user are still at work");
+		return;
+	}
+	rc = submit(o, row, &out, &err);
+	PQclear(PQexec(conn, "SELECT pg_advisory_unlock_all()"));
+	if (rc) {
+		assent_reply_reason(reply, rc == ASSENT_E_CONFLICT ? 422 : 503, "%s", err.text);
+		return;
+	}
+	n = snprintf(json, sizeof(json), "{\"id\":\"%s\",\"gid\":\"%s\",\"outcome\":\"%s\"}",
+	             PQgetvalue(row, 0, 1), out.gid, out.outcome);
+	assent_reply_set(reply, status_of(out.outcome), json, (size_t)n);
+}
+
 static void post_order(const char *body, size_t len, PGconn *conn, struct assent_reply *reply,
                        void *ctx)
 {
 	PGresult *row = PQexecParams(conn, check_sql, 1, NULL, &body, NULL, NULL, 0);
-	struct assent_result out;
-	struct assent_error err;
-	char json[512];
-	int n;
 
 	(void)len;
 	if (PQresultStatus(row) != PGRES_TUPLES_OK) {
@@ -127,14 +161,8 @@ static void post_order(const char *body, size_t len, PGconn *conn, struct assent
 			assent_reply_reason(reply, 400, "the body must be a JSON object");
 	} else if (!PQgetisnull(row, 0, 0)) {
 		assent_reply_reason(reply, 400, "%s", PQgetvalue(row, 0, 0));
-	} else if (submit(ctx, row, &out, &err)) {
-		assent_reply_reason(reply, err.code == ASSENT_E_CONFLICT ? 422 : 503, "%s",
-		                    err.text);
 	} else {
-		n = snprintf(json, sizeof(json),
-		             "{\"id\":\"%s\",\"gid\":\"%s\",\"outcome\":\"%s\"}",
-		             PQgetvalue(row, 0, 1), out.gid, out.outcome);
-		assent_reply_set(reply, status_of(out.outcome), json, (size_t)n);
+		place_order(ctx, conn, row, reply);
 	}
 	PQclear(row);
 }
@@ -142,7 +170,8 @@ static void post_order(const char *body, size_t len, PGconn *conn, struct assent
 static int create_tables(const char *database)
 {
 	PGconn *conn = PQconnectdb(database);
-	PGresult *result = PQexec(conn, tables);
+	/* Asking a failed connection would replace the reason of its failure. */
+	PGresult *result = PQstatus(conn) == CONNECTION_OK ? PQexec(conn, tables) : NULL;
 	int ok = PQresultStatus(result) == PGRES_COMMAND_OK;
 
 	if (!ok)
