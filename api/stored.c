@@ -60,12 +60,31 @@ static int read_calls(struct reading *rd, const struct pg_result *r)
 	return 0;
 }
 
+/* As recovery would see it: the core knows what state and branches say about the decision. */
+static int read_decision(struct reading *rd, const char *branch_state)
+{
+	struct view *v = &rd->stored.view;
+	struct txn_config config = {.mode = rd->spec.mode, .n_branch = rd->spec.n_branch};
+	struct txn txn;
+	int rc = txn_init(&txn, &rd->arena, &config);
+
+	if (rc == 0)
+		rc = txn_restore(&txn, (enum txn_state)v->state.state,
+		                 (enum txn_outcome)v->state.outcome, (const uint8_t *)branch_state);
+	if (rc < 0)
+		return rc;
+	v->decision = txn_decision(&txn);
+	for (unsigned i = 0; i < txn.n_branch; i++)
+		v->branch[i] = txn.branch[i].state;
+	return 0;
+}
+
 static int read_row(struct reading *rd, const struct pg_result *r)
 {
 	struct view *v = &rd->stored.view;
 	struct complaint complaint;
 	const char *body, *text;
-	size_t len, n_branch;
+	size_t len;
 
 	text = pg_bytes(r, 0, GET_SUBMISSION, &len);
 	body = arena_strndup(&rd->arena, text, len);
@@ -76,10 +95,6 @@ static int read_row(struct reading *rd, const struct pg_result *r)
 		          complaint.detail);
 		return ERR_INVALID;
 	}
-	text = pg_bytes(r, 0, GET_BRANCH_STATE, &n_branch);
-	if (n_branch != rd->spec.n_branch)
-		return ERR_INVALID;
-	memcpy(v->state.branch, text, n_branch);
 	text = pg_bytes(r, 0, GET_BODY_SHA256, &len);
 	if (len != DIGEST_LEN)
 		return ERR_INVALID;
@@ -92,7 +107,8 @@ static int read_row(struct reading *rd, const struct pg_result *r)
 	v->state.ended_us = time_us(r, GET_ENDED);
 	v->created_us = time_us(r, GET_CREATED);
 	v->deadline_us = time_us(r, GET_DEADLINE);
-	return 0;
+	text = pg_bytes(r, 0, GET_BRANCH_STATE, &len);
+	return len == rd->spec.n_branch ? read_decision(rd, text) : ERR_INVALID;
 }
 
 static void conclude(struct reading *rd, enum stored_result result)

@@ -146,6 +146,16 @@ static void wait_for(struct gtx *g, struct submit *s)
 	}
 }
 
+/* W3C Trace Context: version, trace id, parent id, flags. Anything else is not passed on. */
+static void take_trace(const struct http_request *rq, struct gtx *g)
+{
+	const char *trace = http_request_header(rq, "traceparent");
+
+	if (trace && strlen(trace) == sizeof g->traceparent - 1 &&
+	    strspn(trace, "0123456789abcdef-") == sizeof g->traceparent - 1)
+		memcpy(g->traceparent, trace, sizeof g->traceparent);
+}
+
 /* The gid that counts: the path's, the body's, or a new one. */
 static enum problem choose_gid(const struct exchange *x, struct gtx *g, struct complaint *c)
 {
@@ -242,5 +252,6 @@ void handle_submit(struct exchange *x)
 		exchange_problem(x, &c);
 		return;
 	}
+	take_trace(x->rq, g);
 	submit(x, g);
 }

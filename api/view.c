@@ -14,14 +14,18 @@ static void view_gtx(struct view *v, const struct gtx *g)
 	v->created_us = g->created_us;
 	v->deadline_us = g->deadline_us;
 	v->live = g;
-	for (unsigned i = 0; i < g->spec.n_branch; i++)
+	for (unsigned i = 0; i < g->spec.n_branch; i++) {
 		v->attempts[i] = g->note[i].n_call;
+		v->branch[i] = g->txn.branch[i].state;
+	}
 }
 
 void view_durable(struct view *v, const struct gtx *g)
 {
 	view_gtx(v, g);
 	v->state = *driver_visible(g);
+	if (v->state.outcome != OUTCOME_PENDING)
+		v->decision = txn_decision(&g->txn); /* it never changes */
 }
 
 void view_ended(struct view *v, const struct gtx *g)
@@ -31,8 +35,6 @@ void view_ended(struct view *v, const struct gtx *g)
 	v->state.outcome = (int16_t)g->txn.outcome;
 	v->state.decided_us = g->decided_us;
 	v->state.ended_us = g->ended_us;
-	for (unsigned i = 0; i < g->spec.n_branch; i++)
-		v->state.branch[i] = (uint8_t)g->txn.branch[i].state;
 }
 
 bool view_is_final(const struct view *v)
@@ -42,19 +44,13 @@ bool view_is_final(const struct view *v)
 
 const char *view_decision(const struct view *v)
 {
-	switch ((enum txn_outcome)v->state.outcome) {
+	switch (v->decision) {
 	case OUTCOME_COMMITTED:
 		return "commit";
 	case OUTCOME_ABORTED:
 		return "abort";
-	case OUTCOME_MIXED:
-		/* Whoever decided alone did so against the decision. */
-		for (unsigned i = 0; i < v->spec->n_branch; i++) {
-			if (v->state.branch[i] == BRANCH_HEURISTIC_ABORTED)
-				return "commit";
-		}
-		return "abort";
 	case OUTCOME_PENDING:
+	case OUTCOME_MIXED:
 	case OUTCOME_MAX:
 		break;
 	}
@@ -81,8 +77,7 @@ static void put_branch(const struct view *v, unsigned i, struct buf *out)
 	buf_put_json_str(out, v->spec->branch[i].id);
 	buf_puts(out, ",\"participant\":");
 	buf_put_json_str(out, v->spec->branch[i].participant);
-	buf_printf(out, ",\"state\":\"%s\",\"op\":",
-	           branch_state_str((enum branch_state)v->state.branch[i]));
+	buf_printf(out, ",\"state\":\"%s\",\"op\":", branch_state_str(v->branch[i]));
 	buf_put_json_str(out, b && b->op != OP_NONE ? txn_op_str(b->op) : NULL);
 	buf_printf(out, ",\"attempts\":%u", v->attempts[i]);
 	put_last_error(v, i, out);

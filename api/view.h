@@ -13,12 +13,16 @@ struct view {
 	struct journal_state state;
 	int64_t created_us;
 	int64_t deadline_us;
-	const struct gtx *live; /* NULL: it is not in memory */
+	enum txn_outcome decision; /* which way, also when the outcome is mixed */
+	const struct gtx *live;    /* NULL: it is not in memory */
+	/* What each participant said last. Votes and acknowledgements are the participants' promises,
+	 * kept by them; the coordinator's own word is in state and outcome alone. */
+	enum branch_state branch[TXN_BRANCH_MAX];
 	uint32_t attempts[TXN_BRANCH_MAX];
 	const char *last_error[TXN_BRANCH_MAX]; /* NULL for none; only when not live */
 };
 
-/* What is durable, and nothing that is still on its way. */
+/* State and outcome as they are durable, and nothing that is still on its way. */
 void view_durable(struct view *v, const struct gtx *g);
 /* The end itself, whose record may be on its way: its outcome is durable. */
 void view_ended(struct view *v, const struct gtx *g);

@@ -106,13 +106,26 @@ static bool header_add(struct transfer *t, const char *line)
 	return true;
 }
 
+/* curl takes "Name:" as "do not send it" and wants "Name;" for an empty value. */
+static bool header_add_given(struct transfer *t, const char *line)
+{
+	size_t name_len = strcspn(line, ":");
+	char empty[128];
+
+	if (line[name_len + strspn(line + name_len, ": ")] != '\0' || name_len + 2 > sizeof empty)
+		return header_add(t, line);
+	memcpy(empty, line, name_len);
+	memcpy(empty + name_len, ";", 2);
+	return header_add(t, empty);
+}
+
 /* A header without a value removes what curl would send by itself. */
 static bool headers_copy(struct transfer *t, const struct transfer_spec *spec)
 {
 	bool type = false;
 
 	for (size_t i = 0; i < spec->n_header; i++) {
-		if (!header_add(t, spec->header[i]))
+		if (!header_add_given(t, spec->header[i]))
 			return false;
 		type = type || strncasecmp(spec->header[i], "Content-Type:", 13) == 0;
 	}

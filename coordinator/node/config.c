@@ -19,6 +19,7 @@ enum option_type {
 	OPT_STR,
 	OPT_BOOL,
 	OPT_INT,
+	OPT_LEVEL,
 };
 
 struct option {
@@ -51,7 +52,7 @@ static const struct option option[] = {
 	  "serve beyond loopback although everyone who reaches the port may do everything" },
 	{ "node", OPT_STR, AT(node), "", 0, 0, "NAME",
 	  "this node's name in history and logs; default HOST:PID" },
-	{ "log_level", OPT_STR, AT(log_level), "info", 0, 0, "LEVEL", "debug, info, warn or error" },
+	{ "log_level", OPT_LEVEL, AT(log_level), "info", 0, 0, "LEVEL", "debug, info, warn or error" },
 	{ "in_flight_max", OPT_INT, AT(in_flight_max), "20000", 1, 10000000, "N",
 	  "transactions in memory; more are refused with 503" },
 	{ "connection_max", OPT_INT, AT(connection_max), "4096", 8, 100000, "N",
@@ -108,13 +109,23 @@ static int parse_bool(const char *value, bool *out)
 	return ERR_INVALID;
 }
 
+static bool is_string(const struct option *o)
+{
+	return o->type == OPT_STR || o->type == OPT_LEVEL;
+}
+
 static int set(struct config *c, const struct option *o, const char *value, const char *where,
                char *why, size_t size)
 {
 	char *at = (char *)c + o->offset;
 	char *end;
 
-	if (o->type == OPT_STR) {
+	if (o->type == OPT_LEVEL && log_level_parse(value) < 0) {
+		(void)snprintf(why, size, "%s: %s is debug, info, warn or error, not \"%.32s\"",
+		               where, o->key, value);
+		return ERR_INVALID;
+	}
+	if (is_string(o)) {
 		char **string = (char **)(void *)at;
 
 		free(*string);
@@ -318,11 +329,6 @@ static int finish(struct config *c, enum config_action action, char *why, size_t
 
 	if (rc < 0)
 		return rc;
-	if (log_level_parse(c->log_level) < 0) {
-		(void)snprintf(why, size, "log_level is debug, info, warn or error, not \"%.32s\"",
-		               c->log_level);
-		return ERR_INVALID;
-	}
 	if (c->dev && !on_loopback(c)) {
 		(void)snprintf(why, size,
 		               "--dev serves on loopback only; use --listen 127.0.0.1:%u",
@@ -396,7 +402,7 @@ int config_read(struct config *c, int argc, char **argv, enum config_action *act
 void config_release(struct config *c)
 {
 	for (size_t i = 0; i < N_OPTION; i++) {
-		if (option[i].type == OPT_STR) {
+		if (is_string(&option[i])) {
 			char **string = (char **)(void *)((char *)c + option[i].offset);
 
 			free(*string);

@@ -41,7 +41,8 @@ struct gtx {
 	struct arena arena;
 	char gid[GID_MAX + 1];
 	uint8_t body_sha256[DIGEST_LEN];
-	const char *body; /* in the arena */
+	char traceparent[56]; /* W3C trace context of the submission; "" when there was none */
+	const char *body;     /* in the arena */
 	size_t body_len;
 	struct submission spec;
 	struct txn txn;

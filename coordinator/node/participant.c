@@ -67,6 +67,19 @@ static void add_idempotency_key(struct header_lines *h, const struct gtx *g, con
 	buf_putc(&h->text, '\0');
 }
 
+/* For people and logs; the durations are what counts. */
+static void add_deadline(struct header_lines *h, const struct gtx *g)
+{
+	struct buf when = BUF_INIT;
+
+	buf_put_json_time(&when, g->deadline_us);
+	if (!when.failed && when.len > 2) {
+		when.data[when.len - 1] = '\0'; /* without the quotes */
+		add_header(h, "Assent-Deadline", when.data + 1);
+	}
+	buf_release(&when);
+}
+
 static void add_headers(struct header_lines *h, const struct gtx *g, const struct action *act)
 {
 	const struct branch_spec *b = &g->spec.branch[act->branch];
@@ -84,18 +97,12 @@ static void add_headers(struct header_lines *h, const struct gtx *g, const struc
 	add_idempotency_key(h, g, b->id, op);
 	if (act->one_phase)
 		add_header(h, "Assent-One-Phase", "true");
-	if (is_vote(act->op, act->one_phase)) {
-		/* What the vote is still worth, not how long this call may take. */
-		struct buf when = BUF_INIT;
-
+	/* What a vote is still worth, not how long this call may take. */
+	if (is_vote(act->op, act->one_phase))
 		left_us = g->txn.deadline_us - clock_mono_us();
-		buf_put_json_time(&when, g->deadline_us);
-		if (!when.failed && when.len > 2) {
-			when.data[when.len - 1] = '\0';
-			add_header(h, "Assent-Deadline", when.data + 1);
-		}
-		buf_release(&when);
-	}
+	add_deadline(h, g);
+	if (g->traceparent[0])
+		add_header(h, "traceparent", g->traceparent);
 	add_number(h, "Assent-Timeout-Ms", (left_us < 1000 ? 1000 : left_us) / 1000);
 	for (size_t i = 0; i < b->n_header; i++)
 		add_header(h, b->header[i].name, b->header[i].value);

@@ -39,6 +39,19 @@ static const char *const own_headers[] = {
     "Trailer", "Keep-Alive",      "Proxy-Connection", NULL,
 };
 
+/* RFC 6901: ~ and / in a name are written ~0 and ~1. A long name is cut. */
+static void append_to_pointer(char *pointer, size_t size, const char *member)
+{
+	size_t n = strlen(pointer);
+
+	for (const char *c = member; *c && c < member + 24 && n + 3 < size; c++) {
+		if (*c == '~' || *c == '/')
+			pointer[n++] = '~';
+		pointer[n++] = (char)(*c == '~' ? '0' : *c == '/' ? '1' : *c);
+	}
+	pointer[n] = '\0';
+}
+
 static enum problem reject(struct decoder *d, enum problem p, const char *member, const char *fmt,
                            ...) __attribute__((format(printf, 4, 5)));
 
@@ -52,10 +65,9 @@ static enum problem reject(struct decoder *d, enum problem p, const char *member
 	va_start(ap, fmt);
 	(void)vsnprintf(detail, sizeof detail, fmt, ap);
 	va_end(ap);
+	(void)snprintf(pointer, sizeof pointer, "%s%s", d->path, member ? "/" : "");
 	if (member)
-		(void)snprintf(pointer, sizeof pointer, "%s/%.24s", d->path, member);
-	else
-		(void)snprintf(pointer, sizeof pointer, "%s", d->path);
+		append_to_pointer(pointer, sizeof pointer, member);
 	return complain(d->complaint, p, pointer, "%s", detail);
 }
 
