@@ -48,9 +48,12 @@ static void path_of(const struct dev_pg *d, const char *name, char *out)
 static void become(const struct dev_pg *d, const char *const argv[])
 {
 	char log[PATH_BYTES];
+	sigset_t none;
 	int fd;
 
 	path_of(d, "postgres.log", log);
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	if (setsid() < 0)
 		_exit(126);
 	if (d->drop &&

@@ -158,6 +158,17 @@ static int start_dev(struct daemon *d)
 	return migrate(conninfo, true);
 }
 
+/* A signal that comes while a part is being started waits until all can be stopped in order. */
+static void hold_signals(int how)
+{
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigprocmask(how, &set, NULL);
+}
+
 static int start_watching(struct daemon *d)
 {
 	d->sigterm = loop_signal_new(d->loop, SIGTERM, on_stop_signal, d);
@@ -170,6 +181,7 @@ static int start_watching(struct daemon *d)
 		return ERR_NOMEM;
 	if (d->dev)
 		timer_set(&d->node.timers, &d->tend, clock_mono_us() + TEND_US);
+	hold_signals(SIG_UNBLOCK);
 	return 0;
 }
 
@@ -210,6 +222,7 @@ static int run(struct daemon *d, enum config_action action)
 	log_set_level((enum log_level)log_level_parse(d->config.log_level));
 	if (action == CONFIG_MIGRATE && !d->config.dev)
 		return migrate(d->config.database, false);
+	hold_signals(SIG_BLOCK);
 	if (d->config.dev) {
 		rc = start_dev(d);
 		if (rc != EXIT_SUCCESS || action == CONFIG_MIGRATE) {
