@@ -26,7 +26,7 @@ MAY_INCLUDE = {
     "api": {"base", "core", "io", "node", "api"},
 }
 THIRD_PARTY = {
-    "microhttpd.h": r"coordinator/io/http_server\.c",
+    "microhttpd.h": r"coordinator/io/http_(server|private)\.[ch]",
     "curl/": r"coordinator/io/(http_client|transfer)\.c",
     "libpq-fe.h": r"coordinator/io/pg(_\w+)?\.[ch]",
     "jansson.h": r"coordinator/io/json\.c",
