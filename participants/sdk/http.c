@@ -8,9 +8,8 @@
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "server.h"
 
@@ -264,8 +263,13 @@ int sdk_http_start(struct assent_server *s, struct assent_error *err)
 
 void sdk_http_quiesce(struct assent_server *s)
 {
-	if (s->daemon && s->listen_fd < 0)
-		s->listen_fd = MHD_quiesce_daemon(s->daemon);
+	if (!s->daemon || s->listen_fd >= 0)
+		return;
+	s->listen_fd = MHD_quiesce_daemon(s->daemon);
+	/* Refuses those who connect now. The daemon's thread may still look at the descriptor, so
+	 * that closing it has to wait for the end. */
+	if (s->listen_fd >= 0)
+		shutdown(s->listen_fd, SHUT_RDWR);
 }
 
 void sdk_http_stop(struct assent_server *s)

@@ -43,6 +43,20 @@ const char *fixture_conninfo(void)
 	return private_pg_conninfo(server);
 }
 
+void fixture_crash(void)
+{
+	int rc = private_pg_crash(server);
+
+	assert(rc == 0);
+}
+
+void fixture_resume(void)
+{
+	int rc = private_pg_resume(server);
+
+	assert(rc == 0);
+}
+
 PGconn *fixture_connect(void)
 {
 	PGconn *conn = PQconnectdb(private_pg_conninfo(server));

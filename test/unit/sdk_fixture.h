@@ -15,6 +15,9 @@ bool fixture_start(void);
 /* Stops it and removes its directory. */
 void fixture_stop(void);
 const char *fixture_conninfo(void);
+/* Kills the server's processes, and starts them again. */
+void fixture_crash(void);
+void fixture_resume(void);
 /* A new connection; asserts that there is one. */
 PGconn *fixture_connect(void);
 
