@@ -151,7 +151,7 @@ int private_pg_resume(struct private_pg *p)
 	                      "-c",
 	                      "fsync=off",
 	                      "-c",
-	                      "max_prepared_transactions=20",
+	                      "max_prepared_transactions=300",
 	                      NULL};
 	int log = open(p->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 
