@@ -246,7 +246,7 @@ golden-rewrite: $(BUILD)/test/golden
 	$< --rewrite
 
 bench: all $(benches)
-	$(BUILD)/test/bench
+	@exec env BUILD='$(BUILD)' /usr/bin/python3 test/bench/bench.py
 
 doc_dir := $(DESTDIR)$(prefix)/share/doc/assent
 install: all
