@@ -122,8 +122,7 @@ static int check_database(struct assent_server *s, struct assent_error *err)
 	int rc;
 
 	if (!conn || PQstatus(conn) != CONNECTION_OK)
-		rc = sdk_fail(err, ASSENT_E_UNREACHABLE, "%s",
-		              conn ? PQerrorMessage(conn) : "out of memory");
+		rc = sdk_fail_pg(err, conn, NULL);
 	else if ((rc = assent_participant_check(conn, err)) == 0)
 		rc = assent_participant_install(conn, err);
 	PQfinish(conn);
