@@ -97,7 +97,7 @@ class Demo:
         return self.place(number, n=goods, amount=amount)
 
     def describe(self, outcome, orders, tea, money, prepared):
-        return "%-9s  orders %d  tea %3d  balance %4d  prepared %d" % (
+        return "%-9s orders=%d tea=%d balance=%d prepared=%d" % (
             outcome, orders, tea, money, prepared)
 
     def check(self, scenario, outcome, placed):
@@ -122,11 +122,11 @@ class Demo:
                    "the votes of " + ", ".join(s.name for s in services))
 
     def place_and_commit(self):
-        self.check("an order is placed", "committed", self.committed(1, 2, 30))
+        self.check("order placed", "committed", self.committed(1, 2, 30))
 
     def place_and_refuse(self):
         # User 8 has 20: account refuses, and what stock and order prepared is rolled back.
-        self.check("too little money: all rolled back", "aborted",
+        self.check("too little money", "aborted",
                    self.place(2, n=3, user=8, amount=30))
 
     def kill_service(self):
@@ -150,7 +150,7 @@ class Demo:
         self.assentd.kill9()
         shop.stock.resume()
         self.assentd.start()
-        self.check("coordinator killed after the decision", "committed", placed)
+        self.check("coordinator killed, decided", "committed", placed)
 
     def run(self):
         self.start()

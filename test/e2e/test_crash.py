@@ -304,6 +304,7 @@ class Load:
     def check(self, assentd):
         """What was told holds: ask for every gid. Returns the outcomes."""
         assert not self.odd, self.odd[:3]
+        wait_until(lambda: assentd.client.get("/readyz").status == 200, 20, "readiness")
         found = {}
         for gid, outcome in self.told.items():
             reply = assentd.client.get("/v1/transactions/" + gid)
@@ -332,7 +333,6 @@ def test_postgres_dies_under_load(fresh, part):
     finally:
         load.stop()
     assert fresh.process.running()
-    wait_until(lambda: fresh.client.get("/readyz").status == 200, what="readiness")
     load.check(fresh)
     agreed(part)
 
@@ -341,10 +341,10 @@ def test_not_ready_without_postgres(fresh, part, gid):
     """While there is no database: livez says ok, readyz says why not, and nothing is promised."""
     fresh.client.put(gid, two(part), wait=10)
     postmaster = fresh.postmaster_pid()
-    os.kill(postmaster, signal.SIGSTOP)
     backends = [r[0] for r in fresh.db.query(
         "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
         " AND pid <> pg_backend_pid()")]
+    os.kill(postmaster, signal.SIGSTOP)
     try:
         # New connections hang at the stopped postmaster; the old ones are cut off.
         for pid in backends:

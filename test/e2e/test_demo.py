@@ -97,11 +97,11 @@ def check_table(rows):
     assert len(rows) == 4
     for scenario, expected, seen, ok in rows:
         assert expected == seen and ok == "ok", scenario
-        assert re.fullmatch(r"(committed|aborted) +orders \d+ +tea +\d+ +balance +\d+ +prepared 0",
+        assert re.fullmatch(r"(committed|aborted) +orders=\d+ tea=\d+ balance=\d+ prepared=0",
                             seen)
     # Three orders went through, one did not.
     assert [r[2].split()[0] for r in rows].count("committed") == 3
-    assert rows[-1][2].split() == "committed orders 3 tea 92 balance 800 prepared 0".split()
+    assert rows[-1][2].split() == "committed orders=3 tea=92 balance=800 prepared=0".split()
 
 
 def test_once(start):

@@ -8,6 +8,7 @@ here and their descendants are killed and the directory is removed (reaper.py do
 """
 
 import os
+import pwd
 import secrets
 import signal
 import subprocess
@@ -59,7 +60,10 @@ class Guard:
     def spawn(self, name, argv, env=None, user=None):
         """Start a program in a session of its own; stdout and stderr go to files in `logs`."""
         process = Process(name, argv, self.logs)
-        options = {"user": user, "group": user, "extra_groups": []} if user else {}
+        options = {}
+        if user:
+            group = pwd.getpwnam(user).pw_gid
+            options = {"user": user, "group": group, "extra_groups": []}
         process.start(LAUNCH + list(argv), self.environment(env), self.reaper.stdin, **options)
         self.processes.append(process)
         return process

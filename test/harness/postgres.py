@@ -17,7 +17,7 @@ def bindir():
 
 def connect(socket_dir, dbname="assent", user="assent"):
     connection = psycopg2.connect(host=socket_dir, user=user, dbname=dbname,
-                                  application_name="test")
+                                  application_name="test", connect_timeout=10)
     connection.autocommit = True
     return connection
 
