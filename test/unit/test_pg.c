@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "io/listen.h"
 #include "io/pg.h"
 #include "loop_test.h"
 #include "private_pg.h"
@@ -23,7 +25,8 @@ enum statement {
 	S_DIVIDE, /* 1 / int4 */
 	S_LATER,  /* a row whose constraint is checked at the commit */
 	S_WARN,
-	S_ECHO, /* int2, int4, int8, bool, text, bytea */
+	S_WARN_LATER, /* the warning comes with the commit */
+	S_ECHO,       /* int2, int4, int8, bool, text, bytea */
 	S_SLEEP,
 	S_PID,
 	S_BIG, /* int4 bytes of text */
@@ -39,6 +42,7 @@ static const struct pg_statement statements[S_MAX] = {
     [S_COUNT] = {"count", "SELECT count(*) FROM t", {0}, 0},
     [S_DIVIDE] = {"divide", "SELECT 1 / $1", {PG_INT4}, 1},
     [S_LATER] = {"later", "INSERT INTO later VALUES ($1)", {PG_INT8}, 1},
+    [S_WARN_LATER] = {"warn_later", "INSERT INTO warned VALUES (1)", {0}, 0},
     [S_WARN] = {"warn", "SELECT warn()", {0}, 0},
     [S_ECHO] = {"echo",
                 "SELECT $1, $2, $3, $4, $5, $6",
@@ -135,10 +139,15 @@ static int setup(void **state)
 	struct world *w = calloc(1, sizeof(*w));
 
 	assert_non_null(w);
-	sql_run("DROP TABLE IF EXISTS t, later; CREATE TABLE t (id int8 PRIMARY KEY, v text);"
-	        "CREATE TABLE later (id int8 UNIQUE DEFERRABLE INITIALLY DEFERRED);"
-	        "CREATE OR REPLACE FUNCTION warn() RETURNS void LANGUAGE plpgsql AS"
-	        " 'BEGIN RAISE WARNING ''careful''; END'");
+	sql_run(
+	    "DROP TABLE IF EXISTS t, later, warned; CREATE TABLE t (id int8 PRIMARY KEY, v text);"
+	    "CREATE TABLE later (id int8 UNIQUE DEFERRABLE INITIALLY DEFERRED);"
+	    "CREATE OR REPLACE FUNCTION warn() RETURNS void LANGUAGE plpgsql AS"
+	    " 'BEGIN RAISE WARNING ''careful''; END';"
+	    "CREATE OR REPLACE FUNCTION warn_later() RETURNS trigger LANGUAGE plpgsql AS"
+	    " 'BEGIN RAISE WARNING ''too late''; RETURN NULL; END';"
+	    "CREATE TABLE warned (i int); CREATE CONSTRAINT TRIGGER w AFTER INSERT ON warned"
+	    " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION warn_later()");
 	w->loop = loop_new();
 	assert_non_null(w->loop);
 	world_open(w, private_pg_conninfo(server));
@@ -412,6 +421,21 @@ static void test_warning_is_unknown(void **state)
 	count(w);
 }
 
+/* Between a statement's success and the sync, as of a cancelled wait for a standby. */
+static void test_warning_on_commit_is_unknown(void **state)
+{
+	struct world *w = *state;
+	struct pg_batch *b = begin(w);
+
+	pg_batch_add(b, S_WARN_LATER, NULL);
+	send(w, b);
+	loop_until_count(w->loop, &w->n_down, 1);
+	assert_int_equal(w->n_done, 1);
+	assert_int_equal(w->err[0], ERR_LOST);
+	assert_string_equal(w->why, "too late");
+	loop_until_count(w->loop, &w->n_up, 2);
+}
+
 static void test_many_batches_and_chaining(void **state)
 {
 	struct world *w = *state;
@@ -529,16 +553,22 @@ static void test_reconnect(void **state)
 static void test_batch_of_a_lost_session(void **state)
 {
 	struct world *w = *state;
-	struct pg_batch *b = begin(w);
 
-	add_put(b, 1, 1);
-	pg_reconnect(w->pg, "gone");
-	loop_until_count(w->loop, &w->n_down, 1);
-	pg_batch_add(b, S_COUNT, NULL);
-	send(w, b);
-	loop_until_count(w->loop, &w->n_done, 1);
-	assert_int_equal(w->err[0], ERR_LOST);
-	loop_until_count(w->loop, &w->n_up, 2);
+	for (unsigned up = 1; up <= 2; up++) {
+		struct pg_batch *b = begin(w);
+
+		add_put(b, up, 1);
+		pg_reconnect(w->pg, "gone");
+		loop_until_count(w->loop, &w->n_down, up);
+		/* First while there is no session, then in the next one. */
+		if (up == 2)
+			loop_until_count(w->loop, &w->n_up, 3);
+		pg_batch_add(b, S_COUNT, NULL);
+		send(w, b);
+		loop_until_count(w->loop, &w->n_done, up);
+		assert_int_equal(w->err[up - 1], ERR_LOST);
+		loop_until_count(w->loop, &w->n_up, 2 * up);
+	}
 	assert_int_equal(count(w), 0);
 }
 
@@ -582,6 +612,26 @@ static void test_bad_connections(void **state)
 	loop_until_count(w->loop, &w->n_down, 2);
 	assert_non_null(strstr(w->why, "/nonexistent"));
 	assert_int_equal(w->n_up, 1);
+}
+
+/* A host that accepts and says nothing. */
+static void test_connecting_times_out(void **state)
+{
+	struct world *w = *state;
+	int64_t start = clock_mono_us();
+	char conninfo[128];
+	uint16_t port;
+	bool ipv6;
+	int fd;
+
+	assert_int_equal(listen_open("127.0.0.1", 0, &fd, &port, &ipv6), 0);
+	snprintf(conninfo, sizeof(conninfo), "host=127.0.0.1 port=%u user=x", port);
+	pg_free(w->pg);
+	world_open(w, conninfo);
+	loop_until_count(w->loop, &w->n_down, 1);
+	assert_string_equal(w->why, "connecting timed out");
+	assert_true(clock_mono_us() - start < 8000000);
+	close(fd);
 }
 
 static void test_bad_statement(void **state)
@@ -644,6 +694,7 @@ int main(void)
 	    T(test_failure_takes_its_batch_only),
 	    T(test_deferred_constraint),
 	    T(test_warning_is_unknown),
+	    T(test_warning_on_commit_is_unknown),
 	    T(test_many_batches_and_chaining),
 	    T(test_large_both_ways),
 	    T(test_terminated_under_load),
@@ -654,6 +705,7 @@ int main(void)
 	    T(test_free_inside_callback),
 	    T(test_free_while_batches_are_lost),
 	    T(test_bad_connections),
+	    T(test_connecting_times_out),
 	    T(test_bad_statement),
 	    T(test_run),
 	};
