@@ -195,7 +195,7 @@ static int serve(struct order *o)
 		fprintf(stderr, "order: %s\n", err.text);
 	} else {
 		printf("ready %s\n", assent_server_url(o->server));
-		fflush(stdout);
+		(void)fflush(stdout);
 		assent_server_run(o->server);
 		rc = EXIT_SUCCESS;
 	}

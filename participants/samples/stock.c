@@ -72,7 +72,7 @@ static int serve(const struct assent_server_options *options)
 		fprintf(stderr, "stock: %s\n", err.text);
 	} else {
 		printf("ready %s\n", assent_server_url(server));
-		fflush(stdout);
+		(void)fflush(stdout);
 		assent_server_run(server);
 		rc = EXIT_SUCCESS;
 	}

@@ -214,6 +214,7 @@ static enum MHD_Result end_request(struct request *r)
 	return MHD_YES;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): MHD_AccessHandlerCallback */
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *data,
                                   size_t *len, void **ctx)

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -57,16 +58,16 @@ static struct target *add_target(struct assent_server *s, const char *method, co
 	const char *slash = *op ? "/" : "";
 
 	if (s->n_target == TARGET_MAX || s->daemon || path[0] != '/' ||
-	    strlen(path) + strlen(op) + 2 > sizeof(t->path) ||
+	    strlen(path) + strlen(op) + 2 > sizeof(t->path) || strlen(op) >= sizeof(t->op) ||
 	    strlen(method) >= sizeof(t->method)) {
 		sdk_fail(err, ASSENT_E_INVALID,
 		         "%s: not a path, too many of them, or too late to add one", path);
 		return NULL;
 	}
 	memset(t, 0, sizeof(*t));
-	strcpy(t->method, method);
-	strcpy(t->op, op);
-	stpcpy(stpcpy(stpcpy(t->path, strcmp(path, "/") ? path : ""), slash), op);
+	snprintf(t->method, sizeof(t->method), "%s", method);
+	snprintf(t->op, sizeof(t->op), "%s", op);
+	snprintf(t->path, sizeof(t->path), "%s%s%s", strcmp(path, "/") ? path : "", slash, op);
 	s->n_target++;
 	return t;
 }

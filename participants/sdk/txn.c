@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +19,7 @@ struct assent_txn *assent_txn_new(const char *gid, const char *mode, int timeout
 		sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
 		return NULL;
 	}
-	strcpy(txn->gid, gid);
+	snprintf(txn->gid, sizeof(txn->gid), "%s", gid);
 	sdk_text_printf(&txn->json, "{\"gid\":\"%s\",\"mode\":\"%s\",", gid, mode);
 	if (timeout_ms)
 		sdk_text_printf(&txn->json, "\"timeout_ms\":%d,", timeout_ms);

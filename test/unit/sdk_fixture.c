@@ -88,7 +88,7 @@ int fixture_number(PGconn *conn, const char *format, ...)
 	va_end(args);
 	result = PQexec(conn, sql);
 	assert(PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1);
-	n = atoi(PQgetvalue(result, 0, 0));
+	n = (int)strtol(PQgetvalue(result, 0, 0), NULL, 10);
 	PQclear(result);
 	return n;
 }

@@ -43,7 +43,7 @@ struct business {
 	int cut;            /* the connection dies at the end of the work */
 };
 enum assent_vote fixture_work(const struct assent_call *call, PGconn *conn,
-                              struct assent_reply *reply, void *business);
+                              struct assent_reply *reply, void *ctx);
 
 /* Does `op` of `gid` with `business` and returns the status; the reply's body goes to `body`
  * (256 bytes) unless it is NULL. */
