@@ -125,12 +125,14 @@ LEFT JOIN assent.name m ON m.kind = 'mode' AND m.number = t.mode
 LEFT JOIN assent.name s ON s.kind = 'state' AND s.number = t.state
 LEFT JOIN assent.name o ON o.kind = 'outcome' AND o.number = t.outcome;
 
--- A payload may hold \u0000, which ->> refuses: the members are taken as JSON text instead.
+-- A payload may hold \u0000 or half a surrogate pair, which PostgreSQL's json functions refuse: they
+-- are replaced first. No identifier and no address contains them.
 CREATE VIEW assent.branches AS
-SELECT t.gid, (b.n - 1)::smallint AS n, trim(BOTH '"' FROM (b.value -> 'id')::text) AS branch,
-	trim(BOTH '"' FROM (b.value -> 'participant')::text) AS participant, s.name AS state
+SELECT t.gid, (b.n - 1)::smallint AS n, b.value ->> 'id' AS branch,
+	b.value ->> 'participant' AS participant, s.name AS state
 FROM assent.txn t
-CROSS JOIN LATERAL json_array_elements(convert_from(t.submission, 'UTF8')::json -> 'branches')
+CROSS JOIN LATERAL json_array_elements(regexp_replace(convert_from(t.submission, 'UTF8'),
+	'(?<!\\)((?:\\\\)*)\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2})', '\1?', 'g')::json -> 'branches')
 	WITH ORDINALITY AS b(value, n)
 LEFT JOIN assent.name s ON s.kind = 'branch' AND s.number = get_byte(t.branch_state, (b.n - 1)::integer);
 
