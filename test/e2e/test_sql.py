@@ -8,7 +8,8 @@ from harness.wait import wait_until
 
 
 def same(shared, gid):
-    """The API's transaction; the views are held against it. Retried: it may be moving."""
+    """The API's transaction; the views are held against it. Retried: it may be moving. Answers of
+    single branches are recorded with the next step, so until the end the views may lag there."""
     txn = shared.client.txn(gid)
     rows = shared.db.query(
         "SELECT gid, mode, state, outcome,"
@@ -19,8 +20,10 @@ def same(shared, gid):
              "ended_at")
     branches = shared.db.query(
         "SELECT branch, participant, state FROM assent.branches WHERE gid = %s ORDER BY n", gid)
-    return (rows == [tuple(txn[n] for n in names)]
-            and branches == [(b["id"], b["participant"], b["state"]) for b in txn["branches"]])
+    shown = [(b["id"], b["participant"], b["state"]) for b in txn["branches"]]
+    if not txn["ended_at"]:
+        branches, shown = [b[:2] for b in branches], [b[:2] for b in shown]
+    return rows == [tuple(txn[n] for n in names)] and branches == shown
 
 
 TIME = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
@@ -45,15 +48,25 @@ def test_views(shared, part, gid, script, branches, state):
         part.on(name, op, *answers)
     shared.client.put(gid, {
         "mode": "2pc", "timeout_ms": 3000000,
-        "branches": [part.branch(n, payload={"zero": "\x00", "q": '"'}) for n in branches]})
+        "branches": [part.branch(n, payload={"q": '"'}) for n in branches]})
     shared.wait_state(gid, state)
+    wait_until(lambda: same(shared, gid), what="the view and the API to agree")
+
+
+@pytest.mark.parametrize("payload", ['"\\u0000"', '"\\\\\\u0000\\u0000"', '"\\\\u0000"',
+                                     '"\\ud800"', '"\\udc00\\ud800"', '1e999999', '"\x7f"'])
+def test_payloads_do_not_matter(shared, part, gid, payload):
+    """PostgreSQL's json functions refuse some of what JSON allows."""
+    body = ('{"mode":"2pc","branches":[{"id":"a","participant":"%s","payload":%s},'
+            '{"id":"b","participant":"%s"}]}' % (part.url("a"), payload, part.url("b")))
+    assert shared.client.put(gid, body, wait=10)["outcome"] == "committed"
     wait_until(lambda: same(shared, gid), what="the view and the API to agree")
 
 
 def test_escaped_names(shared, part, gid):
     """JSON may write the same characters in other ways; the views show the characters."""
     body = ('{"mode":"2pc","branches":[{"\\u0069d":"\\u0061.b","participant":"%s"},'
-            '{"id":"b","participant":"%s","payload":"\\u0000"}]}' % (
+            '{"id":"b","participant":"%s"}]}' % (
                 part.url("a").replace("/", "\\/"), part.url("b")))
     assert shared.client.put(gid, body, wait=10)["outcome"] == "committed"
     wait_until(lambda: same(shared, gid), what="the view and the API to agree")
