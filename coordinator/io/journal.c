@@ -6,17 +6,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "io/journal_rows.h"
 #include "io/sql.h"
-
-#define CREATE_COLUMNS  13
-#define UPDATE_COLUMNS  8
-#define HISTORY_COLUMNS 11
-
-struct columns {
-	struct buf column[CREATE_COLUMNS];
-	size_t n_row;
-	size_t n_byte;
-};
 
 struct journal {
 	struct journal_config cfg;
@@ -42,81 +33,6 @@ struct journal {
 	struct journal_stats stats;
 };
 
-static const enum pg_type create_type[CREATE_COLUMNS] = {
-    PG_TEXT,  PG_INT2, PG_INT8,        PG_INT2,        PG_INT2,  PG_TIMESTAMPTZ, PG_TIMESTAMPTZ,
-    PG_BYTEA, PG_INT2, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ, PG_BYTEA, PG_BYTEA,
-};
-static const enum pg_type history_type[HISTORY_COLUMNS] = {
-    PG_TEXT,        PG_INT2,        PG_INT8, PG_TEXT, PG_INT2, PG_INT4,
-    PG_TIMESTAMPTZ, PG_TIMESTAMPTZ, PG_INT2, PG_INT2, PG_TEXT,
-};
-
-static void add_time(struct buf *b, int64_t us)
-{
-	if (us == 0)
-		pg_array_add_null(b);
-	else
-		pg_array_add_int8(b, us - PG_EPOCH_US);
-}
-
-static void columns_reset(struct columns *c, const enum pg_type *type, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		buf_reset(&c->column[i]);
-		pg_array_begin(&c->column[i], type[i]);
-	}
-	c->n_row = 0;
-	c->n_byte = 0;
-}
-
-static void columns_release(struct columns *c)
-{
-	for (unsigned i = 0; i < CREATE_COLUMNS; i++)
-		buf_release(&c->column[i]);
-}
-
-/* The first eight columns are those of an update; a creation adds what never changes. */
-static void encode_entry(struct columns *c, const struct journal_entry *e, bool create)
-{
-	struct buf *col = c->column;
-	const struct journal_state *s = &e->flying;
-
-	pg_array_add_bytes(&col[0], e->gid, e->gid_len);
-	pg_array_add_int2(&col[1], e->shard);
-	pg_array_add_int8(&col[2], e->epoch);
-	pg_array_add_int2(&col[3], s->state);
-	pg_array_add_int2(&col[4], s->outcome);
-	add_time(&col[5], s->decided_us);
-	add_time(&col[6], s->ended_us);
-	pg_array_add_bytes(&col[7], s->branch, e->n_branch);
-	c->n_row++;
-	if (!create)
-		return;
-	pg_array_add_int2(&col[8], e->mode);
-	add_time(&col[9], e->created_us);
-	add_time(&col[10], e->deadline_us);
-	pg_array_add_bytes(&col[11], e->body_sha256, 32);
-	pg_array_add_bytes(&col[12], e->submission, e->submission_len);
-	c->n_byte += e->submission_len;
-}
-
-static int add_columns(struct pg_batch *batch, size_t which, struct columns *c, unsigned n,
-                       const char *extra)
-{
-	struct pg_param param[PG_PARAM_MAX];
-
-	for (unsigned i = 0; i < n; i++) {
-		pg_array_end(&c->column[i]);
-		if (c->column[i].failed)
-			return ERR_NOMEM;
-		param[i] = (struct pg_param){.data = c->column[i].data, .len = c->column[i].len};
-	}
-	if (extra)
-		param[n] = (struct pg_param){.data = extra, .len = strlen(extra)};
-	pg_batch_add(batch, which, param);
-	return 0;
-}
-
 static struct columns *history_flying(struct journal *j)
 {
 	return &j->history[!j->filling];
@@ -133,8 +49,8 @@ static void take_queue(struct journal *j)
 {
 	size_t row_max = j->n_alone ? 1 : JOURNAL_FLUSH_ROWS;
 
-	columns_reset(&j->create, create_type, CREATE_COLUMNS);
-	columns_reset(&j->update, create_type, UPDATE_COLUMNS);
+	columns_reset(&j->create, COLUMNS_CREATE);
+	columns_reset(&j->update, COLUMNS_UPDATE);
 	for (size_t n = 0; n < row_max && j->create.n_byte < JOURNAL_FLUSH_BYTES; n++) {
 		struct list *link = list_pop(&j->queue);
 		struct journal_entry *e;
@@ -145,7 +61,7 @@ static void take_queue(struct journal *j)
 		e->flying = e->queued;
 		e->flying_seq = e->queued_seq;
 		list_push(&j->fly, &e->fly_link);
-		encode_entry(e->stored ? &j->update : &j->create, e, !e->stored);
+		columns_add_entry(e->stored ? &j->update : &j->create, e);
 	}
 	if (j->n_alone)
 		j->n_alone--;
@@ -171,12 +87,11 @@ static void flush(struct journal *j)
 	j->lazy_due_us = INT64_MAX;
 	j->stats.n_flush++;
 	if (j->create.n_row)
-		rc = add_columns(batch, SQL_CREATE, &j->create, CREATE_COLUMNS, NULL);
+		rc = columns_send(&j->create, batch, NULL);
 	if (rc == 0 && j->update.n_row)
-		rc = add_columns(batch, SQL_UPDATE, &j->update, UPDATE_COLUMNS, NULL);
+		rc = columns_send(&j->update, batch, NULL);
 	if (rc == 0 && history_flying(j)->n_row)
-		rc = add_columns(batch, SQL_HISTORY, history_flying(j), HISTORY_COLUMNS,
-		                 j->cfg.node);
+		rc = columns_send(history_flying(j), batch, j->cfg.node);
 	pg_batch_send(batch, on_done, j);
 	/* Half a batch was sent: what it did is of no use, the session's end says so to everyone. */
 	if (rc < 0)
@@ -269,7 +184,7 @@ static void settle_written(struct journal *j, const struct pg_outcome *outcome)
 		return;
 	}
 	j->stats.n_history += history_flying(j)->n_row;
-	columns_reset(history_flying(j), history_type, HISTORY_COLUMNS);
+	columns_reset(history_flying(j), COLUMNS_HISTORY);
 	list_splice(&written, &j->fly);
 	report_durable(j, &written);
 	if (j->running)
@@ -313,7 +228,7 @@ static void settle_refused(struct journal *j, const struct pg_outcome *outcome)
 	j->stats.n_split++;
 	if (outcome->failed >= history_at) {
 		j->stats.n_history_dropped += history_flying(j)->n_row;
-		columns_reset(history_flying(j), history_type, HISTORY_COLUMNS);
+		columns_reset(history_flying(j), COLUMNS_HISTORY);
 		requeue(j, false);
 	} else if (n_row > 1) {
 		requeue(j, true);
@@ -380,8 +295,8 @@ int journal_new(const struct journal_config *config, struct journal **out)
 	list_init(&j->queue);
 	list_init(&j->fly);
 	list_init(&j->waiters);
-	columns_reset(&j->history[0], history_type, HISTORY_COLUMNS);
-	columns_reset(&j->history[1], history_type, HISTORY_COLUMNS);
+	columns_reset(&j->history[0], COLUMNS_HISTORY);
+	columns_reset(&j->history[1], COLUMNS_HISTORY);
 	j->lazy_due_us = INT64_MAX;
 	j->hook = loop_hook_new(config->loop, maybe_flush, j);
 	j->timer = loop_timer_new(config->loop, on_timer, j);
@@ -414,19 +329,17 @@ void journal_start(struct journal *j)
 
 void journal_stop(struct journal *j)
 {
-	struct list *link;
-
 	j->running = false;
 	j->flying = false;
 	j->urgent = false;
 	j->n_alone = 0;
 	j->lazy_due_us = INT64_MAX;
-	while ((link = list_pop(&j->queue)))
+	while (list_pop(&j->queue))
 		continue;
-	while ((link = list_pop(&j->fly)))
+	while (list_pop(&j->fly))
 		continue;
-	columns_reset(&j->history[0], history_type, HISTORY_COLUMNS);
-	columns_reset(&j->history[1], history_type, HISTORY_COLUMNS);
+	columns_reset(&j->history[0], COLUMNS_HISTORY);
+	columns_reset(&j->history[1], COLUMNS_HISTORY);
 	wake_waiters(j, UINT64_MAX, ERR_LOST);
 }
 
@@ -490,30 +403,12 @@ uint64_t journal_put(struct journal *j, struct journal_entry *e, const struct jo
 void journal_history(struct journal *j, const struct journal_attempt *a)
 {
 	struct columns *h = &j->history[j->filling];
-	struct buf *col = h->column;
 
 	if (!j->running || h->n_row >= JOURNAL_HISTORY_ROWS) {
 		j->stats.n_history_dropped++;
 		return;
 	}
-	pg_array_add_bytes(&col[0], a->gid, strlen(a->gid));
-	pg_array_add_int2(&col[1], a->shard);
-	pg_array_add_int8(&col[2], a->epoch);
-	pg_array_add_bytes(&col[3], a->branch, strlen(a->branch));
-	pg_array_add_int2(&col[4], a->op);
-	pg_array_add_int4(&col[5], a->attempt);
-	add_time(&col[6], a->started_us);
-	add_time(&col[7], a->ended_us);
-	if (a->status)
-		pg_array_add_int2(&col[8], a->status);
-	else
-		pg_array_add_null(&col[8]);
-	pg_array_add_int2(&col[9], a->verdict);
-	if (a->error)
-		pg_array_add_bytes(&col[10], a->error, strlen(a->error));
-	else
-		pg_array_add_null(&col[10]);
-	h->n_row++;
+	columns_add_attempt(h, a);
 	start_lazy_clock(j);
 }
 

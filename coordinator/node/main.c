@@ -195,9 +195,8 @@ static int serve(struct daemon *d)
 	d->loop = loop_new();
 	if (!d->loop)
 		return complain_and_fail("no event loop");
-	if (node_init(&d->node, &d->config, d->loop) < 0)
-		return complain_and_fail("the node cannot start: see above");
-	if (api_new(&d->node, &d->api, why, sizeof why) < 0) {
+	if (node_init(&d->node, &d->config, d->loop, why, sizeof why) < 0 ||
+	    api_new(&d->node, &d->api, why, sizeof why) < 0) {
 		rc = complain_and_fail(why);
 	} else if (start_watching(d) == 0) {
 		loop_run(d->loop);

@@ -121,9 +121,24 @@ static int open_client(struct node *n)
 	                       &n->client);
 }
 
-int node_init(struct node *n, const struct config *config, struct loop *loop)
+static int open_parts(struct node *n)
 {
-	char why[160];
+	int rc = open_client(n);
+
+	if (rc == 0)
+		rc = open_sessions(n);
+	if (rc == 0)
+		rc = open_journal(n);
+	if (rc < 0)
+		return rc;
+	n->hook = loop_hook_new(n->loop, on_turn, n);
+	return n->hook ? 0 : ERR_NOMEM;
+}
+
+int node_init(struct node *n, const struct config *config, struct loop *loop, char *why,
+              size_t why_size)
+{
+	char fault[160];
 	int rc;
 
 	memset(n, 0, sizeof *n);
@@ -131,7 +146,11 @@ int node_init(struct node *n, const struct config *config, struct loop *loop)
 	n->loop = loop;
 	list_init(&n->failed_calls);
 	(void)snprintf(n->waiting_for, sizeof n->waiting_for, "connecting to the database");
-	rc = address_list_new(config->participant_allow, &n->allow, why, sizeof why);
+	rc = address_list_new(config->participant_allow, &n->allow, fault, sizeof fault);
+	if (rc == ERR_INVALID) {
+		(void)snprintf(why, why_size, "participant_allow: %s", fault);
+		return rc;
+	}
 	if (rc == 0)
 		rc = map_init(&n->txns, 1024);
 	if (rc == 0)
@@ -139,16 +158,9 @@ int node_init(struct node *n, const struct config *config, struct loop *loop)
 	if (rc == 0)
 		rc = timers_admit(&n->timers, &n->retry, shards_on_timer, n);
 	if (rc == 0)
-		rc = open_client(n);
-	if (rc == 0)
-		rc = open_sessions(n);
-	if (rc == 0)
-		rc = open_journal(n);
-	n->hook = rc == 0 ? loop_hook_new(loop, on_turn, n) : NULL;
-	if (rc == 0 && !n->hook)
-		rc = ERR_NOMEM;
+		rc = open_parts(n);
 	if (rc < 0)
-		log_error(NULL, "the node cannot start: %s", err_str(rc));
+		(void)snprintf(why, why_size, "cannot start: %s", err_str(rc));
 	return rc;
 }
 

@@ -56,7 +56,9 @@ struct node {
 	struct loader *loader;
 };
 
-int node_init(struct node *n, const struct config *config, struct loop *loop) MUSTCHECK;
+/* On failure one line in `why`; node_release is due all the same. */
+int node_init(struct node *n, const struct config *config, struct loop *loop, char *why,
+              size_t why_size) MUSTCHECK;
 void node_release(struct node *n);
 
 static inline bool node_ready(const struct node *n)

@@ -138,7 +138,7 @@ static void write_history(const struct call *call, const struct http_result *r,
 	    .attempt = (int32_t)call->attempt,
 	    .started_us = r->started_us ? r->started_us + to_db_us : ended_us,
 	    .ended_us = ended_us,
-	    .status = r->err ? (int16_t)0 : (int16_t)r->status,
+	    .status = (int16_t)(r->err ? 0 : r->status),
 	    .verdict = (int16_t)verdict,
 	    .error = r->err ? err_str(r->err) : NULL,
 	};

@@ -82,7 +82,8 @@ static void submit(struct client *c)
 	buf_printf(&c->body, "{\"gid\":\"bench-%ld-%u-%u\",\"mode\":\"2pc\",\"branches\":[",
 	           (long)getpid(), c->number, c->n_sent++);
 	for (int i = 0; i < l->n_participant; i++)
-		buf_printf(&c->body, "%s{\"id\":\"b%d\",\"participant\":\"%s\",\"payload\":{\"n\":1}}",
+		buf_printf(&c->body,
+		           "%s{\"id\":\"b%d\",\"participant\":\"%s\",\"payload\":{\"n\":1}}",
 		           i ? "," : "", i, l->participant[i]);
 	buf_puts(&c->body, "]}");
 	c->started_us = clock_mono_us();

@@ -1,0 +1,124 @@
+#include "io/journal_rows.h"
+
+#include <string.h>
+
+#include "io/sql.h"
+
+#define CREATE_COLUMNS 13
+#define UPDATE_COLUMNS 8 /* the first of a creation's */
+
+static const enum pg_type entry_type[CREATE_COLUMNS] = {
+    PG_TEXT,  PG_INT2, PG_INT8,        PG_INT2,        PG_INT2,  PG_TIMESTAMPTZ, PG_TIMESTAMPTZ,
+    PG_BYTEA, PG_INT2, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ, PG_BYTEA, PG_BYTEA,
+};
+static const enum pg_type attempt_type[] = {
+    PG_TEXT,        PG_INT2,        PG_INT8, PG_TEXT, PG_INT2, PG_INT4,
+    PG_TIMESTAMPTZ, PG_TIMESTAMPTZ, PG_INT2, PG_INT2, PG_TEXT,
+};
+
+static const struct {
+	enum sql_write statement;
+	const enum pg_type *type;
+	unsigned n;
+} shape[] = {
+    [COLUMNS_CREATE] = {SQL_CREATE, entry_type, CREATE_COLUMNS},
+    [COLUMNS_UPDATE] = {SQL_UPDATE, entry_type, UPDATE_COLUMNS},
+    [COLUMNS_HISTORY] = {SQL_HISTORY, attempt_type, sizeof attempt_type / sizeof attempt_type[0]},
+};
+
+_Static_assert(sizeof attempt_type / sizeof attempt_type[0] <= COLUMNS_MAX, "columns fit");
+
+static void add_time(struct buf *b, int64_t us)
+{
+	if (us == 0)
+		pg_array_add_null(b);
+	else
+		pg_array_add_int8(b, us - PG_EPOCH_US);
+}
+
+static void add_text(struct buf *b, const char *s)
+{
+	if (s)
+		pg_array_add_bytes(b, s, strlen(s));
+	else
+		pg_array_add_null(b);
+}
+
+void columns_reset(struct columns *c, enum columns_kind kind)
+{
+	c->kind = kind;
+	for (unsigned i = 0; i < shape[kind].n; i++) {
+		buf_reset(&c->column[i]);
+		pg_array_begin(&c->column[i], shape[kind].type[i]);
+	}
+	c->n_row = 0;
+	c->n_byte = 0;
+}
+
+void columns_release(struct columns *c)
+{
+	for (unsigned i = 0; i < COLUMNS_MAX; i++)
+		buf_release(&c->column[i]);
+}
+
+void columns_add_entry(struct columns *c, const struct journal_entry *e)
+{
+	struct buf *col = c->column;
+	const struct journal_state *s = &e->flying;
+
+	pg_array_add_bytes(&col[0], e->gid, e->gid_len);
+	pg_array_add_int2(&col[1], e->shard);
+	pg_array_add_int8(&col[2], e->epoch);
+	pg_array_add_int2(&col[3], s->state);
+	pg_array_add_int2(&col[4], s->outcome);
+	add_time(&col[5], s->decided_us);
+	add_time(&col[6], s->ended_us);
+	pg_array_add_bytes(&col[7], s->branch, e->n_branch);
+	c->n_row++;
+	if (c->kind == COLUMNS_UPDATE)
+		return;
+	pg_array_add_int2(&col[8], e->mode);
+	add_time(&col[9], e->created_us);
+	add_time(&col[10], e->deadline_us);
+	pg_array_add_bytes(&col[11], e->body_sha256, 32);
+	pg_array_add_bytes(&col[12], e->submission, e->submission_len);
+	c->n_byte += e->submission_len;
+}
+
+void columns_add_attempt(struct columns *c, const struct journal_attempt *a)
+{
+	struct buf *col = c->column;
+
+	add_text(&col[0], a->gid);
+	pg_array_add_int2(&col[1], a->shard);
+	pg_array_add_int8(&col[2], a->epoch);
+	add_text(&col[3], a->branch);
+	pg_array_add_int2(&col[4], a->op);
+	pg_array_add_int4(&col[5], a->attempt);
+	add_time(&col[6], a->started_us);
+	add_time(&col[7], a->ended_us);
+	if (a->status)
+		pg_array_add_int2(&col[8], a->status);
+	else
+		pg_array_add_null(&col[8]);
+	pg_array_add_int2(&col[9], a->verdict);
+	add_text(&col[10], a->error);
+	c->n_row++;
+}
+
+int columns_send(struct columns *c, struct pg_batch *batch, const char *extra)
+{
+	struct pg_param param[PG_PARAM_MAX];
+	unsigned n = shape[c->kind].n;
+
+	for (unsigned i = 0; i < n; i++) {
+		pg_array_end(&c->column[i]);
+		if (c->column[i].failed)
+			return ERR_NOMEM;
+		param[i] = (struct pg_param){.data = c->column[i].data, .len = c->column[i].len};
+	}
+	if (extra)
+		param[n] = (struct pg_param){.data = extra, .len = strlen(extra)};
+	pg_batch_add(batch, (size_t)shape[c->kind].statement, param);
+	return 0;
+}
