@@ -385,7 +385,7 @@ def test_backend_dies(fresh, part):
 def test_drain(fresh, part, gid, signum):
     """Whoever is waiting gets an answer; the work goes on at the next start."""
     hold = Gate()
-    part.on("b", "prepare", Answer(gate=hold), Answer(200))
+    part.on("b", "prepare", Answer(gate=hold))
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(fresh.client.put, gid, two(part), 60)
         part.wait_calls(2)
