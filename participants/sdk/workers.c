@@ -4,6 +4,7 @@
  * Separate pools exist so that one kind of job cannot keep out another: what waits for a lock
  * must not occupy the worker that the lock's holder needs.
  */
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,11 +55,23 @@ static void job_ended(struct sdk_pool *pool)
 	pthread_mutex_unlock(&pool->lock);
 }
 
-/* A connection that is alive as far as one can tell without asking: reading notices that the
- * server has closed it meanwhile, and the job need not fail on that. */
+/* As far as one can tell without asking. A server that went away left its last words and then the
+ * end of the stream: reading goes on until there is nothing more, or the end is seen. */
+static bool is_alive(PGconn *conn)
+{
+	struct pollfd fd = {.fd = PQsocket(conn), .events = POLLIN};
+
+	while (PQstatus(conn) == CONNECTION_OK && poll(&fd, 1, 0) > 0) {
+		if (!PQconsumeInput(conn))
+			return false;
+	}
+	return PQstatus(conn) == CONNECTION_OK;
+}
+
+/* So that a job need not fail because the connection died while nobody used it. */
 static PGconn *renew(PGconn *conn, const char *database)
 {
-	if (conn && PQconsumeInput(conn) && PQstatus(conn) == CONNECTION_OK)
+	if (conn && is_alive(conn))
 		return conn;
 	PQfinish(conn);
 	conn = sdk_pg_connect(database);
