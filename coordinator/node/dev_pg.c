@@ -23,6 +23,9 @@
 #define START_US   (INT64_C(30) * 1000000)
 #define STOP_US    (INT64_C(20) * 1000000)
 
+#define LAUNCH_MAX      10
+#define LAUNCH_PAUSE_US 300000
+
 struct dev_pg {
 	char dir[DIR_MAX + 1];
 	char bin[PATH_BYTES];
@@ -234,13 +237,24 @@ static bool died(struct dev_pg *d)
 	return d->child == 0 && postmaster(d) == 0;
 }
 
+/* After a kill -9 the orphans of the last one keep its shared memory for a moment, and the next
+ * one gives up at once. */
+static int launch_again(struct dev_pg *d, unsigned *n)
+{
+	if (++*n > LAUNCH_MAX)
+		return ERR_IO;
+	(void)usleep(LAUNCH_PAUSE_US);
+	return launch(d);
+}
+
 static int await(struct dev_pg *d, const char *conninfo, char *why, size_t why_size)
 {
 	static const char *const hello[] = {"SELECT 1"};
 	int64_t until_us = clock_mono_us() + START_US;
+	unsigned n_launch = 1;
 
 	while (pg_run(conninfo, hello, 1, NULL, why, why_size) < 0) {
-		if (died(d)) {
+		if (died(d) && launch_again(d, &n_launch) < 0) {
 			(void)snprintf(why, why_size,
 			               "PostgreSQL did not start: see %s/postgres.log", d->dir);
 			return ERR_IO;
