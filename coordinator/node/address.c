@@ -109,6 +109,45 @@ static const char *parse_port(const struct authority *a, uint16_t *out)
 	return NULL;
 }
 
+/* "127.1", "2130706433" and "0x7f.0.0.1" are 127.0.0.1 to the HTTP client, not to the rules. */
+static bool ends_in_number(const char *name)
+{
+	const char *dot = strrchr(name, '.');
+	const char *last = dot ? dot + 1 : name;
+
+	if (strncmp(last, "0x", 2) == 0)
+		return strspn(last + 2, "0123456789abcdef") == strlen(last + 2);
+	return strspn(last, "0123456789") == strlen(last);
+}
+
+static const char *parse_name(struct host *h)
+{
+	if (*h->name == '.' || strstr(h->name, ".."))
+		return "the host has an empty label between its dots";
+	if (h->name[strlen(h->name) - 1] == '.')
+		return "leave out the dot at the host's end";
+	if (inet_pton(AF_INET, h->name, h->ip) == 1)
+		h->kind = HOST_IPV4;
+	else if (ends_in_number(h->name))
+		return "an IPv4 address is four decimal numbers from 0 to 255";
+	h->prefix = 32;
+	return NULL;
+}
+
+/* ::ffff:127.0.0.1 connects to 127.0.0.1, past the rules for IPv4: one address, one spelling. */
+static const char *parse_ipv6(struct host *h)
+{
+	static const uint8_t mapped[16] = {[10] = 0xff, [11] = 0xff};
+
+	h->kind = HOST_IPV6;
+	h->prefix = 128;
+	if (inet_pton(AF_INET6, h->name, h->ip) != 1)
+		return "this is not an IPv6 address";
+	if (memcmp(h->ip, mapped, 12) == 0)
+		return "write an IPv4 address as such, not inside an IPv6 address";
+	return NULL;
+}
+
 static const char *parse_host(const char *s, size_t len, bool bracketed, struct host *out)
 {
 	memset(out, 0, sizeof *out);
@@ -124,15 +163,7 @@ static const char *parse_host(const char *s, size_t len, bool bracketed, struct 
 			return "the host has a character that no host name has";
 		out->name[i] = c;
 	}
-	if (bracketed) {
-		out->kind = HOST_IPV6;
-		out->prefix = 128;
-		return inet_pton(AF_INET6, out->name, out->ip) == 1 ? NULL
-		                                                    : "this is not an IPv6 address";
-	}
-	out->kind = inet_pton(AF_INET, out->name, out->ip) == 1 ? HOST_IPV4 : HOST_NAME;
-	out->prefix = 32;
-	return NULL;
+	return bracketed ? parse_ipv6(out) : parse_name(out);
 }
 
 static bool same_prefix(const uint8_t *a, const uint8_t *b, unsigned bits)
@@ -271,6 +302,8 @@ static const char *parse_url(const char *url, size_t len, struct authority *a, s
 		fault = "an address carries no fragment";
 	if (!fault && memchr(url + a->end, '?', len - a->end))
 		fault = "an address carries no query";
+	if (!fault && a->end < len && url[a->end] != '/')
+		fault = "behind the host comes a port or a path";
 	if (!fault)
 		fault = parse_host(a->host, a->host_len, a->bracketed, host);
 	if (!fault)
