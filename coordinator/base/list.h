@@ -48,7 +48,10 @@ static inline struct list *list_pop(struct list *head)
 
 	if (e == head)
 		return NULL;
-	list_remove(e);
+	/* Like list_remove, through `head`: an analyzer sees that e has left. */
+	head->next = e->next;
+	head->next->prev = head;
+	list_init(e);
 	return e;
 }
 

@@ -98,30 +98,47 @@ static void flush(struct journal *j)
 		pg_reconnect(j->cfg.pg, "out of memory while writing");
 }
 
-/* Rows come back in the order in which they were sent. Entries whose row is missing were refused.
- * Returns ERR_LOST when a row comes back that fits nowhere. */
-static int settle_rows(struct journal *j, const struct pg_result *rows, bool create,
-                       struct list *refused)
+/* Rows of one statement's result, in the order in which they were sent. */
+struct row_cursor {
+	const struct pg_result *rows; /* NULL: there was no such statement */
+	size_t row;
+};
+
+static bool next_row_is(struct row_cursor *c, const struct journal_entry *e)
 {
-	size_t row = 0;
+	const char *gid;
+	size_t len;
 
-	LIST_FOR_EACH_SAFE (link, &j->fly) {
+	if (!c->rows || c->row >= pg_rows(c->rows))
+		return false;
+	gid = pg_bytes(c->rows, c->row, 0, &len);
+	if (len != e->gid_len || memcmp(gid, e->gid, len) != 0)
+		return false;
+	c->row++;
+	return true;
+}
+
+/* An entry whose row is missing was refused. ERR_LOST when a row comes back that fits nowhere. */
+static int sort_out(struct journal *j, const struct pg_outcome *outcome, struct list *written,
+                    struct list *refused)
+{
+	struct row_cursor create = {0}, update = {0};
+	struct list *link;
+	size_t i = 0;
+
+	if (j->create.n_row)
+		create.rows = outcome->result[i++];
+	if (j->update.n_row)
+		update.rows = outcome->result[i];
+	while ((link = list_pop(&j->fly))) {
 		struct journal_entry *e = container_of(link, struct journal_entry, fly_link);
-		const char *gid = NULL;
-		size_t len = 0;
 
-		if (e->stored == create)
-			continue;
-		if (row < pg_rows(rows))
-			gid = pg_bytes(rows, row, 0, &len);
-		if (gid && len == e->gid_len && memcmp(gid, e->gid, len) == 0) {
-			row++;
-		} else {
-			list_remove(link);
-			list_push(refused, link);
-		}
+		list_push(next_row_is(e->stored ? &update : &create, e) ? written : refused, link);
 	}
-	return row == pg_rows(rows) ? 0 : ERR_LOST;
+	if ((create.rows && create.row < pg_rows(create.rows)) ||
+	    (update.rows && update.row < pg_rows(update.rows)))
+		return ERR_LOST;
+	return 0;
 }
 
 static void report_refused(struct journal *j, struct list *refused, int err)
@@ -170,22 +187,15 @@ static void wake_waiters(struct journal *j, uint64_t up_to, int err)
 static void settle_written(struct journal *j, const struct pg_outcome *outcome)
 {
 	struct list refused, written;
-	size_t i = 0;
-	int rc = 0;
 
 	list_init(&refused);
 	list_init(&written);
-	if (j->create.n_row)
-		rc = settle_rows(j, outcome->result[i++], true, &refused);
-	if (rc == 0 && j->update.n_row)
-		rc = settle_rows(j, outcome->result[i++], false, &refused);
-	if (rc < 0) {
+	if (sort_out(j, outcome, &written, &refused) < 0) {
 		j->cfg.on_lost(j->cfg.ctx, "the database answered for rows that were not sent");
 		return;
 	}
 	j->stats.n_history += history_flying(j)->n_row;
 	columns_reset(history_flying(j), COLUMNS_HISTORY);
-	list_splice(&written, &j->fly);
 	report_durable(j, &written);
 	if (j->running)
 		report_refused(j, &refused, 0);
