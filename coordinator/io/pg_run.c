@@ -24,12 +24,19 @@ static void message_set(char *message, size_t size, const char *text)
 	message[len] = '\0';
 }
 
-/* libpq's own complaint about a bad string quotes parts of it, maybe the password. */
-static bool conninfo_valid(const char *conninfo)
+/* libpq's own complaint about a bad string may quote a password in it. The one about a mistyped
+ * keyword quotes only that, and helps. */
+static bool conninfo_valid(const char *conninfo, char *message, size_t size)
 {
-	PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+	char *error = NULL;
+	PQconninfoOption *options = PQconninfoParse(conninfo, &error);
 	bool valid = options != NULL;
 
+	if (!valid && error && strncmp(error, "invalid connection option ", 26) == 0)
+		message_set(message, size, error);
+	else if (!valid)
+		message_set(message, size, "the connection string cannot be parsed");
+	PQfreemem(error);
 	PQconninfoFree(options);
 	return valid;
 }
@@ -39,10 +46,8 @@ static int connect_to(const char *conninfo, PGconn **conn, char *message, size_t
 	const char *keyword[] = {"connect_timeout", "dbname", "client_encoding", NULL};
 	const char *value[] = {"5", conninfo, "UTF8", NULL};
 
-	if (!conninfo_valid(conninfo)) {
-		message_set(message, size, "the connection string cannot be parsed");
+	if (!conninfo_valid(conninfo, message, size))
 		return ERR_IO;
-	}
 	*conn = PQconnectdbParams(keyword, value, 1);
 	if (*conn == NULL)
 		return ERR_NOMEM;
