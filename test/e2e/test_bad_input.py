@@ -164,13 +164,13 @@ MALFORMED = (
     "http://127.0.0.1/a b", "http://127.0.0.1/a\nb", "http://127.0.0.1/\u00e4",
     "http://127.0.0.1/a#fragment", "http://127.0.0.1/?a=b", "http://[::1", "http://[127.0.0.1]/",
     "http://[::1%lo]/", "http://{a,b}.example/", "http://127.0.0.1/{a,b}", "http://127.0.0.1%2f/",
-    "http://127.0.0.1/" + "x" * 1024)
+    "http://[::ffff:10.0.0.1]/", "http://[::ffff:127.0.0.1]/", "http://0x7f000001/",
+    "http://2130706433/", "http://127.1/", "http://0177.0.0.1/", "http://127.0.0.1/" + "x" * 1024)
 FOREIGN = (
     "http://localhost.evil.example", "http://127.0.0.1.evil.example/", "http://example.com/",
     "http://evil.example/127.0.0.1", "http://10.0.0.1/", "http://169.254.169.254/latest",
-    "http://0.0.0.0/", "http://[::]/", "http://[::ffff:10.0.0.1]/", "http://[::ffff:127.0.0.1]/",
-    "http://192.168.1.1/", "http://0x7f000001/", "http://2130706433/", "http://127.1/",
-    "http://0177.0.0.1/", "http://loopback/", "https://127.0.0.1/")
+    "http://0.0.0.0/", "http://[::]/", "http://192.168.1.1/", "http://loopback/",
+    "https://127.0.0.1/")
 for _value in MALFORMED:
     BODIES["address " + _value[:40].replace("\n", "?")] = (
         address(_value), "invalid_identifier", "/branches/0/participant", None)
