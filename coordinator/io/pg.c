@@ -371,3 +371,14 @@ void pg_reconnect(struct pg *p, const char *why)
 {
 	pg_session_doom(p, why);
 }
+
+void pg_drop(struct pg *p, const char *why)
+{
+	assert(p->depth == 0);
+	enter(p);
+	pg_session_doom(p, why);
+	/* Batches that were sent into a session already gone. */
+	if (p->state == PG_DOWN)
+		pg_batches_lose(p, why);
+	leave(p);
+}

@@ -76,6 +76,9 @@ void pg_free(struct pg *p);
 bool pg_up(const struct pg *p);
 /* Drop the session and connect anew: for a caller that no longer trusts it. on_down follows. */
 void pg_reconnect(struct pg *p, const char *why);
+/* The same at once, for a caller that stops and still owes answers: every batch under way is told
+ * ERR_LOST before this returns. Never inside a callback of this connection. */
+void pg_drop(struct pg *p, const char *why);
 
 /* A result is borrowed for the callback. Values are in binary format. */
 struct pg_result;

@@ -14,7 +14,6 @@
 #include "node/driver.h"
 #include "node/migrate.h"
 #include "node/node.h"
-#include "node/shards.h"
 
 #ifndef ASSENT_VERSION
 #define ASSENT_VERSION "0.1.0"
@@ -202,7 +201,7 @@ static int serve(struct daemon *d)
 		loop_run(d->loop);
 		rc = EXIT_SUCCESS;
 	}
-	shards_give_up(&d->node);
+	node_hang_up(&d->node);
 	api_free(d->api);
 	timers_retire(&d->node.timers, &d->grace);
 	timers_retire(&d->node.timers, &d->tend);

@@ -164,6 +164,15 @@ int node_init(struct node *n, const struct config *config, struct loop *loop, ch
 	return rc;
 }
 
+void node_hang_up(struct node *n)
+{
+	(void)snprintf(n->waiting_for, sizeof n->waiting_for, "this node is stopping");
+	/* First the journal's waiters: some of them go on to ask the readers' session. */
+	shards_give_up(n);
+	pg_drop(n->reader, n->waiting_for);
+	pg_drop(n->writer, n->waiting_for);
+}
+
 void node_release(struct node *n)
 {
 	shards_give_up(n);

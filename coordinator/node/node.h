@@ -61,6 +61,10 @@ int node_init(struct node *n, const struct config *config, struct loop *loop, ch
               size_t why_size) MUSTCHECK;
 void node_release(struct node *n);
 
+/* Whoever waits for the database or for a transaction is told that it is gone. The loop does not
+ * run again after this. */
+void node_hang_up(struct node *n);
+
 static inline bool node_ready(const struct node *n)
 {
 	return n->state == NODE_READY && !n->lost_why;
