@@ -89,8 +89,7 @@ static void reply_live(struct submit *s, const struct gtx *g)
 		conflict(s->x, s->gid);
 		return;
 	}
-	if (s->waiter.what == WAIT_ENDED && txn_ended(g->txn.state) &&
-	    g->forced_seq <= g->entry.durable_seq)
+	if (s->waiter.what == WAIT_ENDED && txn_ended(g->txn.state) && driver_is_durable(g))
 		view_ended(&v, g);
 	else
 		view_durable(&v, g);

@@ -70,8 +70,12 @@ static void put_last_error(const struct view *v, unsigned i, struct buf *out)
 
 static void put_branch(const struct view *v, unsigned i, struct buf *out)
 {
-	const struct branch *b = v->live ? &v->live->txn.branch[i] : NULL;
+	const struct branch *b = NULL;
 	int64_t next_us = 0;
+
+	/* What the branch is told next gives away the decision: not before that is durable. */
+	if (v->live && driver_is_durable(v->live))
+		b = &v->live->txn.branch[i];
 
 	buf_puts(out, "{\"id\":");
 	buf_put_json_str(out, v->spec->branch[i].id);

@@ -41,6 +41,15 @@ static void raise_alert(struct gtx *g, const struct action *a)
 	         alert_kind_str(a->alert));
 }
 
+/* Held back for long, a call may have been overtaken: the deadline passed and the phase is another
+ * one. A vote that nobody counts must not be asked for; its reply would be dropped anyway. */
+static bool is_under_way(const struct gtx *g, const struct action *call)
+{
+	const struct branch *b = &g->txn.branch[call->branch];
+
+	return b->in_call && b->op == call->op && b->attempt == call->attempt;
+}
+
 /* THE place where effects happen. Whoever calls it has seen to it that every forced record of
  * this step and of all before is durable. */
 static void perform(struct gtx *g, const struct action *act, size_t n)
@@ -50,7 +59,8 @@ static void perform(struct gtx *g, const struct action *act, size_t n)
 
 		switch (a->type) {
 		case ACT_CALL:
-			participant_call(g, a);
+			if (is_under_way(g, a))
+				participant_call(g, a);
 			break;
 		case ACT_ALERT:
 			raise_alert(g, a);
@@ -145,10 +155,10 @@ void driver_step(struct gtx *g, const struct event *ev)
 	timer_set(&g->node->timers, &g->timer, txn_due_us(&g->txn));
 	if (fx.n_act == 0)
 		return;
-	if (g->forced_seq > g->entry.durable_seq)
-		hold_back(g, &fx);
-	else
+	if (driver_is_durable(g))
 		perform(g, fx.act, fx.n_act);
+	else
+		hold_back(g, &fx);
 }
 
 void driver_on_timer(void *ctx, int64_t now_us)
@@ -257,7 +267,7 @@ static bool wait_is_over(const struct gtx *g, enum wait_for what)
 {
 	if (what == WAIT_STORED)
 		return g->entry.stored;
-	return txn_ended(g->txn.state) && g->forced_seq <= g->entry.durable_seq;
+	return txn_ended(g->txn.state) && driver_is_durable(g);
 }
 
 int driver_wait(struct gtx *g, struct waiter *w, enum wait_for what, int64_t until_us)
@@ -302,4 +312,9 @@ void driver_answer_waiters(struct node *node)
 const struct journal_state *driver_visible(const struct gtx *g)
 {
 	return &g->entry.durable;
+}
+
+bool driver_is_durable(const struct gtx *g)
+{
+	return g->forced_seq <= g->entry.durable_seq;
 }

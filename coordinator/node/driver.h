@@ -52,6 +52,8 @@ void driver_answer_waiters(struct node *node);
 
 /* The state that answers may show: what is durable. */
 const struct journal_state *driver_visible(const struct gtx *g);
+/* Every forced record is durable: the newest step may be shown as well. */
+bool driver_is_durable(const struct gtx *g);
 
 /* For the journal and the timers. */
 void driver_on_durable(void *ctx, struct journal_entry *entry);
