@@ -1,11 +1,12 @@
 """api/openapi.yaml is a well-formed OpenAPI 3.1 document that contradicts itself nowhere."""
 
+import os
 import re
 
 import jsonschema
 import pytest
 
-from harness.contract import CODES, CONTRACT, Violation
+from harness.contract import CODES, CONTRACT, ROOT, Violation
 
 DOC = CONTRACT.doc
 METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
@@ -93,6 +94,15 @@ def test_codes():
     assert list(CODES) == CONTRACT.schema("ProblemCode")["enum"]
     statuses = {int(s) for _, _, _, o in operations() for s in o["responses"]}
     assert set(CODES.values()) - {405} <= statuses
+
+
+def test_codes_are_the_daemons():
+    """One C table makes the replies; the contract's table says the same."""
+    with open(os.path.join(ROOT, "coordinator", "node", "problem.h"), encoding="utf-8") as f:
+        rows = re.findall(r'X\(PROBLEM_\w+, "(\w+)", (\d+), (true|false),', f.read())
+    text = CONTRACT.schema("ProblemCode")["description"]
+    table = re.findall(r"^\| (\w+) \| (\d+) \| (yes|no) \|", text, re.M)
+    assert {(c, s, r == "true") for c, s, r in rows} == {(c, s, r == "yes") for c, s, r in table}
 
 
 def test_table_of_members_agrees_with_the_schemas():
