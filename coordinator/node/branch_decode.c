@@ -1,0 +1,150 @@
+/*
+ * branch_decode.c - one branch of a submission, or of a later enlist request.
+ */
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "node/decoder.h"
+
+#define MS_US        INT64_C(1000)
+#define HEADER_BYTES 1024
+
+static const char *const branch_members[] = {
+    "id", "participant", "payload", "timeout_ms", "headers", "ops", NULL,
+};
+static const char *const op_members[] = {"prepare", "commit", "rollback", NULL};
+
+/* Headers that the coordinator or the HTTP client sets itself. */
+static const char *const own_headers[] = {
+    "Host",    "Content-Length",  "Content-Type",     "Connection", "Transfer-Encoding", "Expect",
+    "Accept",  "Idempotency-Key", "traceparent",      "User-Agent", "Upgrade",           "TE",
+    "Trailer", "Keep-Alive",      "Proxy-Connection", NULL,
+};
+
+static enum problem read_address(struct decoder *d, const struct json_value *object,
+                                 const char *member, const char **out)
+{
+	const struct json_value *v = json_member(object, member);
+	char why[160];
+	enum problem p;
+	const char *s;
+	size_t len;
+	int rc;
+
+	p = decoder_expect_type(d, v, JSON_T_STR, member);
+	if (p)
+		return p;
+	s = json_str(v, &len);
+	rc = d->allow ? address_check(d->allow, s, len, why, sizeof why) : 0;
+	if (rc == ERR_DENIED)
+		return decoder_reject(d, PROBLEM_PARTICIPANT_NOT_ALLOWED, member, "%s", why);
+	if (rc < 0)
+		return decoder_reject(d, PROBLEM_INVALID_IDENTIFIER, member, "%s", why);
+	return decoder_copy_str(d, s, len, out);
+}
+
+static enum problem read_ops(struct decoder *d, const struct json_value *branch,
+                             struct branch_spec *out)
+{
+	static const enum txn_op op[] = {OP_PREPARE, OP_COMMIT, OP_ROLLBACK};
+	const struct json_value *ops = json_member(branch, "ops");
+	size_t path_len = strlen(d->path);
+	enum problem p;
+
+	if (!ops)
+		return PROBLEM_NONE;
+	p = decoder_expect_type(d, ops, JSON_T_OBJECT, "ops");
+	if (p)
+		return p;
+	assert(path_len + sizeof "/ops" <= sizeof d->path);
+	memcpy(d->path + path_len, "/ops", sizeof "/ops");
+	p = decoder_check_members(d, ops, op_members);
+	for (size_t i = 0; op_members[i] && p == PROBLEM_NONE; i++) {
+		if (json_member(ops, op_members[i]))
+			p = read_address(d, ops, op_members[i], &out->op_url[op[i]]);
+	}
+	d->path[path_len] = '\0';
+	return p;
+}
+
+/* RFC 9110 field names (tokens) and printable values; none that the coordinator sets itself. */
+static const char *header_fault(const char *name, const char *value, size_t value_len)
+{
+	if (!decoder_identifier_valid(name, strlen(name), 64, "!#$%&'*+-.^_`|~"))
+		return "a header name is 1 to 64 letters, digits or !#$%&'*+-.^_`|~";
+	if (strncasecmp(name, "assent-", 7) == 0 || strncasecmp(name, "webhook-", 8) == 0)
+		return "headers that begin with Assent- or webhook- are set by the coordinator";
+	for (size_t i = 0; own_headers[i]; i++) {
+		if (strcasecmp(own_headers[i], name) == 0)
+			return "this header is set by the coordinator";
+	}
+	if (value_len > HEADER_BYTES)
+		return "a header value has at most 1024 bytes";
+	for (size_t i = 0; i < value_len; i++) {
+		if ((unsigned char)value[i] < 0x20 || (unsigned char)value[i] > 0x7e)
+			return "a header value is printable ASCII";
+	}
+	return NULL;
+}
+
+static enum problem read_branch_id(struct decoder *d, const struct json_value *branch,
+                                   const struct submission *sub, unsigned index)
+{
+	const struct json_value *v = json_member(branch, "id");
+	enum problem p = decoder_expect_type(d, v, JSON_T_STR, "id");
+	const char *s;
+	size_t len;
+
+	if (p)
+		return p;
+	s = json_str(v, &len);
+	if (!decoder_identifier_valid(s, len, BRANCH_ID_MAX, "._~-"))
+		return decoder_reject(
+		    d, PROBLEM_INVALID_IDENTIFIER, "id",
+		    "a branch id is 1 to 32 letters, digits, '.', '_', '~' or '-'");
+	for (unsigned i = 0; i < index; i++) {
+		if (strcmp(sub->branch[i].id, s) == 0)
+			return decoder_reject(d, PROBLEM_DUPLICATE_BRANCH, "id",
+			                      "branch %u has the id \"%s\" already", i, s);
+	}
+	return decoder_copy_str(d, s, len, &sub->branch[index].id);
+}
+
+enum problem branch_decode(struct decoder *d, const struct json_value *v,
+                           const struct submission *sub, unsigned index, size_t raw)
+{
+	static const struct pair_rule headers = {"headers", BRANCH_HEADER_MAX,
+	                                         PROBLEM_INVALID_HEADER, header_fault};
+	struct branch_spec *b = &sub->branch[index];
+	struct json_span payload = json_raw(d->doc, raw);
+	int64_t timeout_ms = 3000;
+	enum problem p;
+
+	p = decoder_expect_type(d, v, JSON_T_OBJECT, NULL);
+	if (p == PROBLEM_NONE)
+		p = decoder_check_members(d, v, branch_members);
+	if (p)
+		return p;
+	if (!json_member(v, "id"))
+		return decoder_reject(d, PROBLEM_MISSING_MEMBER, "id", "every branch needs an id");
+	if (!json_member(v, "participant"))
+		return decoder_reject(d, PROBLEM_MISSING_MEMBER, "participant",
+		                      "every branch needs the address of its participant");
+	p = read_branch_id(d, v, sub, index);
+	if (p == PROBLEM_NONE)
+		p = read_address(d, v, "participant", &b->participant);
+	if (p == PROBLEM_NONE)
+		p = decoder_read_int(d, v, "timeout_ms", (int64_t[]){1, 60000}, &timeout_ms);
+	if (p == PROBLEM_NONE)
+		p = decoder_read_pairs(d, v, &headers, &b->header, &b->n_header);
+	if (p == PROBLEM_NONE)
+		p = read_ops(d, v, b);
+	b->timeout_us = timeout_ms * MS_US;
+	if (payload.len) {
+		b->payload = d->text + payload.at;
+		b->payload_len = payload.len;
+	}
+	return p;
+}
