@@ -15,21 +15,25 @@ struct journal {
 	struct loop_timer *timer;
 	bool running;
 	bool flying;
+	bool lost;   /* on_lost was called: nothing is written until the next start */
 	bool urgent; /* somebody waits for what is queued */
 	/* After the database refused a row, one entry per flush until these are through, so that
 	 * the bad row cannot fail its neighbours. */
 	size_t n_alone;
 	struct list queue;
 	struct list fly;
+	struct list refused; /* of the flush just ended, not reported yet */
 	struct list waiters;
 	struct columns create;
 	struct columns update;
 	struct columns history[2]; /* being filled, and being written */
 	unsigned filling;
-	uint64_t flush; /* number of the newest flush started */
+	uint64_t turn; /* how often the two changed places */
+	uint64_t place;
 	int64_t flush_started_us;
 	int64_t lazy_due_us;
 	size_t load;
+	bool updated[JOURNAL_FLUSH_ROWS]; /* of the flush just ended */
 	struct journal_stats stats;
 };
 
@@ -41,8 +45,10 @@ static struct columns *history_flying(struct journal *j)
 /* The writing side is empty unless its last flush was refused and has to be repeated. */
 static void history_swap(struct journal *j)
 {
-	if (history_flying(j)->n_row == 0)
+	if (history_flying(j)->n_row == 0) {
 		j->filling = !j->filling;
+		j->turn++;
+	}
 }
 
 static void take_queue(struct journal *j)
@@ -60,6 +66,7 @@ static void take_queue(struct journal *j)
 		e = container_of(link, struct journal_entry, queue_link);
 		e->flying = e->queued;
 		e->flying_seq = e->queued_seq;
+		e->flying_place = e->queued_place;
 		list_push(&j->fly, &e->fly_link);
 		columns_add_entry(e->stored ? &j->update : &j->create, e);
 	}
@@ -69,22 +76,31 @@ static void take_queue(struct journal *j)
 
 static void on_done(void *ctx, const struct pg_outcome *outcome);
 
+/* The owner may take its time to stop the journal. Entries of the flush that failed are still on
+ * their way then: another flush must not take them. */
+static void lose(struct journal *j, const char *why)
+{
+	j->lost = true;
+	j->cfg.on_lost(j->cfg.ctx, why);
+}
+
 static void flush(struct journal *j)
 {
 	struct pg_batch *batch = pg_batch_begin(j->cfg.pg);
 	int rc = 0;
 
 	if (!batch) {
-		j->cfg.on_lost(j->cfg.ctx, "no session to write with");
+		lose(j, "no session to write with");
 		return;
 	}
 	take_queue(j);
 	history_swap(j);
 	j->flying = true;
 	j->urgent = !list_empty(&j->queue);
-	j->flush++;
 	j->flush_started_us = clock_mono_us();
 	j->lazy_due_us = INT64_MAX;
+	if (j->history[j->filling].n_row)
+		j->lazy_due_us = j->flush_started_us + j->cfg.lazy_us;
 	j->stats.n_flush++;
 	if (j->create.n_row)
 		rc = columns_send(&j->create, batch, NULL);
@@ -98,68 +114,78 @@ static void flush(struct journal *j)
 		pg_reconnect(j->cfg.pg, "out of memory while writing");
 }
 
-/* Rows of one statement's result, in the order in which they were sent. */
-struct row_cursor {
-	const struct pg_result *rows; /* NULL: there was no such statement */
-	size_t row;
-};
+/* Marks the updates that came back, by their place in the flush. */
+static int mark_updated(struct journal *j, const struct pg_result *rows)
+{
+	memset(j->updated, 0, sizeof j->updated);
+	for (size_t row = 0; row < pg_rows(rows); row++) {
+		int64_t n = pg_int(rows, row, 0);
 
-static bool next_row_is(struct row_cursor *c, const struct journal_entry *e)
+		if (n < 1 || (uint64_t)n > j->update.n_row || j->updated[n - 1])
+			return ERR_LOST;
+		j->updated[n - 1] = true;
+	}
+	return 0;
+}
+
+/* New gids come back in the order in which they were sent. */
+static bool next_is(const struct pg_result *rows, size_t row, const struct journal_entry *e)
 {
 	const char *gid;
 	size_t len;
 
-	if (!c->rows || c->row >= pg_rows(c->rows))
+	if (row >= pg_rows(rows))
 		return false;
-	gid = pg_bytes(c->rows, c->row, 0, &len);
-	if (len != e->gid_len || memcmp(gid, e->gid, len) != 0)
-		return false;
-	c->row++;
-	return true;
+	gid = pg_bytes(rows, row, 0, &len);
+	return len == e->gid_len && memcmp(gid, e->gid, len) == 0;
 }
 
 /* An entry whose row is missing was refused. ERR_LOST when a row comes back that fits nowhere. */
-static int sort_out(struct journal *j, const struct pg_outcome *outcome, struct list *written,
-                    struct list *refused)
+static int sort_out(struct journal *j, const struct pg_outcome *outcome)
 {
-	struct row_cursor create = {0}, update = {0};
+	const struct pg_result *create = j->create.n_row ? outcome->result[0] : NULL;
+	size_t n_create = 0, n_update = 0;
+	struct list written;
 	struct list *link;
-	size_t i = 0;
 
-	if (j->create.n_row)
-		create.rows = outcome->result[i++];
-	if (j->update.n_row)
-		update.rows = outcome->result[i];
+	if (j->update.n_row && mark_updated(j, outcome->result[create ? 1 : 0]) < 0)
+		return ERR_LOST;
+	list_init(&written);
 	while ((link = list_pop(&j->fly))) {
 		struct journal_entry *e = container_of(link, struct journal_entry, fly_link);
+		bool found;
 
-		list_push(next_row_is(e->stored ? &update : &create, e) ? written : refused, link);
+		if (e->stored) {
+			found = j->updated[n_update++];
+		} else {
+			found = next_is(create, n_create, e);
+			n_create += found;
+		}
+		list_push(found ? &written : &j->refused, link);
 	}
-	if ((create.rows && create.row < pg_rows(create.rows)) ||
-	    (update.rows && update.row < pg_rows(update.rows)))
-		return ERR_LOST;
-	return 0;
+	list_splice(&j->fly, &written);
+	return !create || n_create == pg_rows(create) ? 0 : ERR_LOST;
 }
 
-static void report_refused(struct journal *j, struct list *refused, int err)
+/* Both reports take entries off the journal's own lists, so that the owner may stop the journal
+ * from inside and free what has not been reported. */
+static void report_refused(struct journal *j, int err)
 {
 	struct list *link;
 
-	while ((link = list_pop(refused))) {
+	while ((link = list_pop(&j->refused))) {
 		struct journal_entry *e = container_of(link, struct journal_entry, fly_link);
 
 		list_remove(&e->queue_link);
 		j->cfg.on_refused(j->cfg.ctx, e, err ? err : e->stored ? ERR_LOST : ERR_EXISTS);
-		if (!j->running)
-			return; /* the owner gave up everything meanwhile */
 	}
 }
 
-static void report_durable(struct journal *j, struct list *written)
+static void report_durable(struct journal *j)
 {
 	struct list *link;
 
-	while ((link = list_pop(written))) {
+	while ((link = list_pop(&j->fly))) {
 		struct journal_entry *e = container_of(link, struct journal_entry, fly_link);
 
 		e->durable = e->flying;
@@ -167,40 +193,47 @@ static void report_durable(struct journal *j, struct list *written)
 		e->stored = true;
 		j->stats.n_record++;
 		j->cfg.on_durable(j->cfg.ctx, e);
-		if (!j->running)
-			return;
 	}
 }
 
-static void wake_waiters(struct journal *j, uint64_t up_to, int err)
+/* Between flushes: is everything through that was put before the waiter came? The queue is in
+ * the order of places; history that was being filled then flew one turn later. */
+static bool through(const struct journal *j, const struct journal_waiter *w)
 {
-	LIST_FOR_EACH_SAFE (link, &j->waiters) {
-		struct journal_waiter *w = container_of(link, struct journal_waiter, link);
+	const struct journal_entry *oldest;
 
-		if (w->flush > up_to)
-			continue;
-		list_remove(link);
-		w->fn(w->ctx, err);
+	if (j->turn < w->turn)
+		return false;
+	if (list_empty(&j->queue))
+		return true;
+	oldest = container_of(j->queue.next, struct journal_entry, queue_link);
+	return oldest->queued_place > w->place;
+}
+
+static void wake_waiters(struct journal *j)
+{
+	while (!list_empty(&j->waiters)) {
+		struct journal_waiter *w = container_of(j->waiters.next, struct journal_waiter,
+		                                        link);
+
+		if (!through(j, w))
+			return;
+		list_remove(&w->link);
+		w->fn(w->ctx, 0);
 	}
 }
 
 static void settle_written(struct journal *j, const struct pg_outcome *outcome)
 {
-	struct list refused, written;
-
-	list_init(&refused);
-	list_init(&written);
-	if (sort_out(j, outcome, &written, &refused) < 0) {
-		j->cfg.on_lost(j->cfg.ctx, "the database answered for rows that were not sent");
+	if (sort_out(j, outcome) < 0) {
+		lose(j, "the database answered for rows that were not sent");
 		return;
 	}
 	j->stats.n_history += history_flying(j)->n_row;
 	columns_reset(history_flying(j), COLUMNS_HISTORY);
-	report_durable(j, &written);
-	if (j->running)
-		report_refused(j, &refused, 0);
-	if (j->running)
-		wake_waiters(j, j->flush, 0);
+	report_durable(j);
+	report_refused(j, 0);
+	wake_waiters(j);
 }
 
 /* Back to the head of the queue, in order. A newer state that was queued meanwhile stays: it
@@ -218,16 +251,23 @@ static void requeue(struct journal *j, bool alone)
 			e->queued = e->flying;
 			e->queued_seq = e->flying_seq;
 		}
+		e->queued_place = e->flying_place;
 		list_remove(&e->queue_link);
 		list_push(&back, &e->queue_link);
 		j->n_alone += alone;
 	}
 	list_splice(&back, &j->queue);
 	list_splice(&j->queue, &back);
-	j->urgent = true;
 }
 
-/* The database refused data, so nothing of this flush was written. */
+static bool idle(const struct journal *j)
+{
+	return list_empty(&j->queue) && j->history[0].n_row == 0 && j->history[1].n_row == 0 &&
+	       list_empty(&j->waiters);
+}
+
+/* The database refused data, so nothing of this flush was written. What fails only with the commit
+ * may be the history's fault, which is not promised, so it goes first. */
 static void settle_refused(struct journal *j, const struct pg_outcome *outcome)
 {
 	size_t n_row = j->create.n_row + j->update.n_row;
@@ -236,19 +276,18 @@ static void settle_refused(struct journal *j, const struct pg_outcome *outcome)
 	log_error(NULL, "a flush of %zu records was refused: %s %s", n_row, outcome->sqlstate,
 	          outcome->message);
 	j->stats.n_split++;
-	if (outcome->failed >= history_at) {
+	if (outcome->failed >= history_at && history_flying(j)->n_row) {
 		j->stats.n_history_dropped += history_flying(j)->n_row;
 		columns_reset(history_flying(j), COLUMNS_HISTORY);
 		requeue(j, false);
 	} else if (n_row > 1) {
 		requeue(j, true);
 	} else {
-		struct list refused;
-
-		list_init(&refused);
-		list_splice(&refused, &j->fly);
-		report_refused(j, &refused, ERR_DATA);
+		list_splice(&j->refused, &j->fly);
+		report_refused(j, ERR_DATA);
 	}
+	/* Nobody else may come: history of this flush and waiters still want one. */
+	j->urgent = !idle(j);
 }
 
 static void on_done(void *ctx, const struct pg_outcome *outcome)
@@ -264,13 +303,7 @@ static void on_done(void *ctx, const struct pg_outcome *outcome)
 	else if (outcome->err == ERR_DATA)
 		settle_refused(j, outcome);
 	else
-		j->cfg.on_lost(j->cfg.ctx, outcome->message);
-}
-
-static bool idle(const struct journal *j)
-{
-	return list_empty(&j->queue) && j->history[0].n_row == 0 && j->history[1].n_row == 0 &&
-	       list_empty(&j->waiters);
+		lose(j, outcome->message);
 }
 
 static void maybe_flush(void *ctx)
@@ -278,7 +311,7 @@ static void maybe_flush(void *ctx)
 	struct journal *j = ctx;
 	int64_t now_us, at_us;
 
-	if (!j->running || j->flying || idle(j))
+	if (!j->running || j->flying || j->lost || idle(j))
 		return;
 	now_us = clock_mono_us();
 	at_us = j->urgent ? now_us : j->lazy_due_us;
@@ -304,6 +337,7 @@ int journal_new(const struct journal_config *config, struct journal **out)
 	j->cfg = *config;
 	list_init(&j->queue);
 	list_init(&j->fly);
+	list_init(&j->refused);
 	list_init(&j->waiters);
 	columns_reset(&j->history[0], COLUMNS_HISTORY);
 	columns_reset(&j->history[1], COLUMNS_HISTORY);
@@ -339,8 +373,12 @@ void journal_start(struct journal *j)
 
 void journal_stop(struct journal *j)
 {
+	struct list waiters;
+	struct list *link;
+
 	j->running = false;
 	j->flying = false;
+	j->lost = false;
 	j->urgent = false;
 	j->n_alone = 0;
 	j->lazy_due_us = INT64_MAX;
@@ -348,9 +386,17 @@ void journal_stop(struct journal *j)
 		continue;
 	while (list_pop(&j->fly))
 		continue;
+	while (list_pop(&j->refused))
+		continue;
 	columns_reset(&j->history[0], COLUMNS_HISTORY);
 	columns_reset(&j->history[1], COLUMNS_HISTORY);
-	wake_waiters(j, UINT64_MAX, ERR_LOST);
+	list_init(&waiters);
+	list_splice(&waiters, &j->waiters);
+	while ((link = list_pop(&waiters))) {
+		struct journal_waiter *w = container_of(link, struct journal_waiter, link);
+
+		w->fn(w->ctx, ERR_LOST);
+	}
 }
 
 void journal_entry_init(struct journal_entry *e)
@@ -401,6 +447,7 @@ uint64_t journal_put(struct journal *j, struct journal_entry *e, const struct jo
 	e->queued = *state;
 	if (list_empty(&e->queue_link)) {
 		e->queued_seq++;
+		e->queued_place = ++j->place;
 		list_push(&j->queue, &e->queue_link);
 	}
 	if (forced)
@@ -424,9 +471,8 @@ void journal_history(struct journal *j, const struct journal_attempt *a)
 
 void journal_sync(struct journal *j, struct journal_waiter *w)
 {
-	/* What is queued now goes out with the next flush, or, when it does not fit, with a later
-	 * one; history always fits. */
-	w->flush = j->flush + 1;
+	w->place = j->place;
+	w->turn = j->turn + 1;
 	list_push(&j->waiters, &w->link);
 	make_urgent(j);
 }

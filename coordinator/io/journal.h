@@ -63,6 +63,8 @@ struct journal_entry {
 	bool stored;                  /* the row exists, durably */
 	uint64_t queued_seq;          /* the put that `queued` came from; counts from 1 */
 	uint64_t flying_seq;
+	uint64_t queued_place; /* order of all entries in the queue */
+	uint64_t flying_place;
 	uint64_t durable_seq; /* effects of this put, and of all before, may happen */
 	struct list queue_link;
 	struct list fly_link;
@@ -84,7 +86,8 @@ struct journal_config {
 	 * shard), ERR_DATA (the database refused this very row). It is idle now and may be freed. */
 	void (*on_refused)(void *ctx, struct journal_entry *entry, int err);
 	/* The result of a flush is unknown, or the session is of no use: the caller must call
-	 * journal_stop, forget what it holds and take the shards anew. */
+	 * journal_stop, forget what it holds and take the shards anew, with a new session. Until
+	 * it does, now or later, nothing is written. */
 	void (*on_lost)(void *ctx, const char *why);
 	void *ctx;
 };
@@ -127,7 +130,8 @@ void journal_history(struct journal *j, const struct journal_attempt *a);
 /* Called once: everything put before journal_sync is durable (0), or nobody knows (ERR_LOST). */
 struct journal_waiter {
 	struct list link;
-	uint64_t flush;
+	uint64_t place;
+	uint64_t turn;
 	void (*fn)(void *ctx, int err);
 	void *ctx;
 };

@@ -36,15 +36,16 @@ const char *const sql_read_setup[] = {
 const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 	[SQL_CREATE] = {
 		.name = "create_txn",
+		/* returns the gids that were new, in the arrays' order */
 		.sql =
 		"INSERT INTO assent.txn (gid, shard, epoch, mode, state, outcome, created_at,"
 		" deadline_at, decided_at, ended_at, branch_state, body_sha256, submission)"
 		" SELECT u.gid, u.shard, u.epoch, u.mode, u.state, u.outcome, u.created_at,"
 		" u.deadline_at, u.decided_at, u.ended_at, u.branch_state, u.body_sha256, u.submission"
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-		" AS u(gid, shard, epoch, state, outcome, decided_at, ended_at, branch_state,"
-		" mode, created_at, deadline_at, body_sha256, submission)"
-		" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch"
+		" WITH ORDINALITY AS u(gid, shard, epoch, state, outcome, decided_at, ended_at,"
+		" branch_state, mode, created_at, deadline_at, body_sha256, submission, n)"
+		" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch ORDER BY u.n"
 		" ON CONFLICT (gid) DO NOTHING RETURNING gid",
 		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY, PG_INT2_ARRAY,
 			PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY, PG_INT2_ARRAY,
@@ -53,13 +54,15 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 	},
 	[SQL_UPDATE] = {
 		.name = "update_txn",
+		/* returns the places in the arrays, from 1, of what is there and ours, in any order:
+		 * with statistics that know of one row the table is scanned before the arrays */
 		.sql =
 		"UPDATE assent.txn t SET epoch = u.epoch, state = u.state, outcome = u.outcome,"
 		" decided_at = u.decided_at, ended_at = u.ended_at, branch_state = u.branch_state"
-		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)"
-		" AS u(gid, shard, epoch, state, outcome, decided_at, ended_at, branch_state)"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) WITH ORDINALITY"
+		" AS u(gid, shard, epoch, state, outcome, decided_at, ended_at, branch_state, n)"
 		" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch"
-		" WHERE t.gid = u.gid RETURNING t.gid",
+		" WHERE t.gid = u.gid RETURNING u.n",
 		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY, PG_INT2_ARRAY,
 			PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY },
 		.n_param = 8,
