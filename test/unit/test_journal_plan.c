@@ -1,0 +1,127 @@
+/*
+ * test_journal_plan.c - the plans of the journal's statements, whatever the planner believes about
+ * the tables.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "io/sql.h"
+#include "journal_world.h"
+
+#define STORED "SELECT count(*) FROM assent.txn"
+
+static const char *const array_types[SQL_WRITE_MAX] = {
+    [SQL_CREATE] = "text[],int2[],int8[],int2[],int2[],timestamptz[],timestamptz[],bytea[],int2[],"
+                   "timestamptz[],timestamptz[],bytea[],bytea[]",
+    [SQL_UPDATE] = "text[],int2[],int8[],int2[],int2[],timestamptz[],timestamptz[],bytea[]",
+    [SQL_HISTORY] = "text[],int2[],int8[],text[],int2[],int4[],timestamptz[],timestamptz[],int2[],"
+                    "int2[],text[],text",
+};
+
+/* As the journal's session plans it. */
+static char *plan_of(enum sql_write which)
+{
+	const struct pg_statement *s = &sql_write_statement[which];
+	struct buf sql = BUF_INIT;
+	char *plan;
+
+	for (size_t k = 0; sql_write_setup[k]; k++)
+		buf_printf(&sql, "%s; ", sql_write_setup[k]);
+	buf_printf(&sql, "PREPARE p(%s) AS %s; ", array_types[which], s->sql);
+	buf_puts(&sql, "EXPLAIN (FORMAT YAML) EXECUTE p(NULL");
+	for (unsigned k = 1; k < s->n_param; k++)
+		buf_puts(&sql, ", NULL");
+	buf_puts(&sql, ")");
+	plan = jw_text(sql.data);
+	buf_release(&sql);
+	return plan;
+}
+
+/* Only nested loops over indexes, and the arrays drive them. */
+static void check_plans(void)
+{
+	static const char *const never[] = {"Seq Scan", "Hash", "Merge", "Sort", "Bitmap"};
+	static const enum sql_write which[] = {SQL_CREATE, SQL_UPDATE, SQL_HISTORY};
+
+	for (size_t i = 0; i < sizeof which / sizeof which[0]; i++) {
+		char *plan = plan_of(which[i]);
+
+		for (size_t k = 0; k < sizeof never / sizeof never[0]; k++) {
+			if (strstr(plan, never[k]))
+				fail_msg("%s: %s", sql_write_statement[which[i]].name, plan);
+		}
+		assert_non_null(strstr(plan, "Index Name: \"shard_pkey\""));
+		if (which[i] == SQL_UPDATE)
+			assert_non_null(strstr(plan, "Index Name: \"txn_pkey\""));
+		assert_true(strstr(plan, "\"Function Scan\"") < strstr(plan, "\"Index Scan\""));
+		free(plan);
+	}
+}
+
+/* A generic plan is made once and kept while the table grows: on a fresh table, on one that grew
+ * through the journal, and when the statistics know it. */
+static void test_plans(void **state)
+{
+	struct journal_world *w = *state;
+	unsigned n = 0;
+
+	check_plans();
+	while (n < 20000) {
+		for (unsigned i = 0; i < JOURNAL_FLUSH_ROWS; i++, n++)
+			jw_put(jw_record_n(w, n), 1, true);
+		jw_until_durable(w, n);
+		w->n_record = 0;
+	}
+	assert_int_equal(jw_number(STORED), 20000);
+	check_plans();
+	jw_sql("ANALYZE assent.txn; ANALYZE assent.shard; ANALYZE assent.history");
+	check_plans();
+}
+
+/* With statistics of one row the planner reads the table first: rows come back in its order. */
+static void test_plan_of_one_row(void **state)
+{
+	struct journal_world *w = *state;
+	char gid[8];
+
+	for (char c = 'a'; c <= 'z'; c++) {
+		(void)snprintf(gid, sizeof gid, "%c%c", 'z' - (c - 'a'), c);
+		jw_put(jw_record(w, gid), 1, true);
+		jw_until_durable(w, w->n_record);
+		if (c == 'a')
+			jw_sql("ANALYZE assent.txn");
+	}
+	for (unsigned i = 0; i < 26; i++)
+		jw_put(&w->record[i], 2, true);
+	jw_put(jw_record(w, "gone"), 1, true);
+	jw_until_durable(w, 53);
+	assert_string_equal(w->order + 26, "abcdefghijklmnopqrstuvwxyze");
+	for (unsigned i = 0; i < 27; i++)
+		jw_put(&w->record[i], 3, true);
+	jw_sql("DELETE FROM assent.txn WHERE gid = 'gone'");
+	jw_until_durable(w, 79);
+	assert_int_equal(w->n_lost, 0);
+	assert_int_equal(w->record[26].err, ERR_LOST);
+	assert_int_equal(jw_number(STORED " WHERE state = 3"), 26);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, journal_world_setup, journal_world_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    TEST(test_plans),
+	    TEST(test_plan_of_one_row),
+	};
+
+	return cmocka_run_group_tests(tests, journal_world_group_setup,
+	                              journal_world_group_teardown);
+}
