@@ -45,12 +45,11 @@ struct http_server {
 	http_handler *handler;
 	void *ctx;
 	size_t body_max;
-	unsigned connection_max;
+	unsigned n_connection; /* after the newest MHD_run */
 	size_t n_open;
 	uint16_t port;
 	bool pending;   /* MHD_run is due */
 	bool running;   /* inside MHD_run */
-	bool full;      /* connection_max was reached, and MHD does not listen */
 	bool quiescing; /* answers close their connections */
 };
 
@@ -227,16 +226,17 @@ static void server_arm(struct http_server *s)
 		loop_timer_set(s->timer, clock_mono_us() + (int64_t)ms * 1000);
 }
 
-/* MHD listens again at the start of an MHD_run with room, and nothing announces that one. */
-static void server_check_full(struct http_server *s)
+/* At its limit, or out of descriptors, MHD stops to listen. It listens again at the start of an
+ * MHD_run after a connection went, and nothing announces that one. */
+static void server_check_room(struct http_server *s)
 {
 	const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->mhd,
 	                                                       MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
-	bool full = info != NULL && info->num_connections >= s->connection_max;
+	unsigned n = info != NULL ? info->num_connections : 0;
 
-	if (s->full && !full)
+	if (n < s->n_connection)
 		server_kick(s);
-	s->full = full;
+	s->n_connection = n;
 }
 
 static void server_run(void *ctx)
@@ -249,7 +249,7 @@ static void server_run(void *ctx)
 	s->running = true;
 	MHD_run(s->mhd);
 	s->running = false;
-	server_check_full(s);
+	server_check_room(s);
 	server_arm(s);
 }
 
@@ -360,7 +360,6 @@ int http_server_new(struct loop *l, const struct http_server_config *config,
 	s->handler = config->handler;
 	s->ctx = config->ctx;
 	s->body_max = config->body_max;
-	s->connection_max = config->connection_max;
 	err = server_start(s, config);
 	if (err == 0)
 		err = server_watch(s);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "api/api.h"
@@ -233,6 +234,17 @@ static int run(struct daemon *d, enum config_action action)
 	return rc;
 }
 
+/* A shell gives 1024, fewer than connection_max; nothing here uses select. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int main(int argc, char **argv)
 {
 	struct daemon d = {0};
@@ -241,6 +253,7 @@ int main(int argc, char **argv)
 	int rc;
 
 	(void)signal(SIGPIPE, SIG_IGN);
+	raise_descriptor_limit();
 	rc = config_read(&d.config, argc, argv, &action, why, sizeof why);
 	if (rc < 0) {
 		rc = complain_and_fail(why);
