@@ -159,6 +159,19 @@ static int take_lock(struct dev_pg *d, char *why, size_t why_size)
 	return ERR_IO;
 }
 
+/* Two that start at once take turns: one makes what the other adopts. */
+static int take_turn(const struct dev_pg *d, int *fd, char *why, size_t why_size)
+{
+	char path[PATH_BYTES];
+
+	path_of(d, "lock.start", path);
+	*fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (*fd >= 0 && flock(*fd, LOCK_EX) == 0)
+		return 0;
+	(void)snprintf(why, why_size, "%s: %s", path, strerror(errno));
+	return ERR_IO;
+}
+
 /* Into a directory that gets its name last, so that a half-made one is never started. */
 static int make_cluster(const struct dev_pg *d, char *why, size_t why_size)
 {
@@ -302,6 +315,7 @@ int dev_pg_start(const char *dir, struct dev_pg **out, char *conninfo, size_t si
 {
 	char admin[PATH_BYTES];
 	struct dev_pg *d;
+	int turn_fd = -1;
 	int rc;
 
 	if (dir[0] != '/' || strlen(dir) > DIR_MAX) {
@@ -318,6 +332,8 @@ int dev_pg_start(const char *dir, struct dev_pg **out, char *conninfo, size_t si
 	(void)snprintf(admin, sizeof admin, "host=%s/s user=assent dbname=postgres", dir);
 	rc = prepare_dirs(d, why, why_size);
 	if (rc == 0)
+		rc = take_turn(d, &turn_fd, why, why_size);
+	if (rc == 0)
 		rc = make_cluster(d, why, why_size);
 	if (rc == 0 && postmaster(d) == 0)
 		rc = launch(d);
@@ -325,6 +341,8 @@ int dev_pg_start(const char *dir, struct dev_pg **out, char *conninfo, size_t si
 		rc = await(d, admin, why, why_size);
 	if (rc == 0)
 		rc = make_database(admin, why, why_size);
+	if (turn_fd >= 0)
+		(void)close(turn_fd);
 	if (rc < 0) {
 		dev_pg_stop(d);
 		return rc;
