@@ -53,6 +53,8 @@ struct node {
 	int64_t epoch[NODE_SHARDS];
 	int64_t db_offset_us; /* database time - monotonic time */
 	struct timer retry;   /* locks, partitions */
+	unsigned n_lost;      /* sessions given up in a row, none of which held for long */
+	int64_t up_us;        /* when the newest session came */
 	struct loader *loader;
 };
 

@@ -11,6 +11,10 @@
 #include "node/recover.h"
 
 #define LOCK_RETRY_US INT64_C(200000)
+#define LOST_PATIENCE 3 /* losses in a row before take-overs are slowed down */
+#define LOST_MIN_US   INT64_C(250000)
+#define LOST_MAX_US   INT64_C(2000000)
+#define CALM_US       INT64_C(5000000) /* held for so long, a loss is the first again */
 #define PARTITIONS_US (INT64_C(3600) * 1000000)
 
 static void try_locks(struct node *n);
@@ -48,8 +52,9 @@ static void on_partitions(void *ctx, const struct pg_outcome *outcome)
 /* On this session, because the readers' may not write. lock_timeout bounds the wait. */
 static void make_partitions(struct node *n)
 {
-	if (send(n, SQL_PARTITIONS, NULL, on_partitions) == 0)
-		timer_set(&n->timers, &n->retry, clock_mono_us() + PARTITIONS_US);
+	if (send(n, SQL_PARTITIONS, NULL, on_partitions) < 0)
+		log_warn(NULL, "history partitions were not made now");
+	timer_set(&n->timers, &n->retry, clock_mono_us() + PARTITIONS_US);
 }
 
 static void on_loaded(struct node *n, int err)
@@ -118,8 +123,10 @@ static void take(struct node *n)
 	struct pg_batch *batch = pg_batch_begin(n->writer);
 
 	n->state = NODE_TAKING;
-	if (!batch)
-		return; /* the session is gone: on_down follows */
+	if (!batch) {
+		node_lost(n, "raising the epochs failed");
+		return;
+	}
 	pg_batch_add(batch, SQL_TAKE, &(struct pg_param){.data = name, .len = strlen(name)});
 	pg_batch_add(batch, SQL_HELLO, NULL);
 	pg_batch_send(batch, on_taken, n);
@@ -169,14 +176,39 @@ static void try_locks(struct node *n)
 		node_lost(n, "taking locks failed");
 }
 
+/* A database that accepts sessions but not what is written (its disk is full) would be taken over
+ * and lost many times a second. */
+static int64_t pause_us(const struct node *n)
+{
+	int64_t us = LOST_MIN_US;
+
+	if (n->n_lost <= LOST_PATIENCE)
+		return 0;
+	for (unsigned i = n->n_lost - LOST_PATIENCE; i > 1 && us < LOST_MAX_US; i--)
+		us *= 2;
+	return us < LOST_MAX_US ? us : LOST_MAX_US;
+}
+
+static void count_loss(struct node *n)
+{
+	if (clock_mono_us() - n->up_us > CALM_US)
+		n->n_lost = 0;
+	n->n_lost++;
+}
+
 void shards_on_up(void *ctx)
 {
 	struct node *n = ctx;
+	int64_t us = pause_us(n);
 
 	assert(n->state == NODE_DOWN);
 	n->lost_why = NULL;
 	n->state = NODE_LOCKING;
-	try_locks(n);
+	n->up_us = clock_mono_us();
+	if (us > 0)
+		timer_set(&n->timers, &n->retry, n->up_us + us);
+	else
+		try_locks(n);
 }
 
 void shards_on_timer(void *ctx, int64_t now_us)
@@ -194,6 +226,8 @@ void shards_give_up(struct node *n)
 {
 	if (n->state >= NODE_LOADING)
 		journal_stop(n->journal);
+	if (n->state != NODE_DOWN)
+		count_loss(n);
 	n->state = NODE_DOWN;
 	recover_stop(n);
 	timer_set(&n->timers, &n->retry, INT64_MAX);
