@@ -67,17 +67,33 @@ static void conflict(struct exchange *x, const char *gid)
 	exchange_problem(x, &c);
 }
 
+/* A client that let us choose the gid learns it here: another POST would be another transaction. */
+static void reply_unknown(const struct submit *s)
+{
+	struct complaint c;
+
+	(void)complain(&c, PROBLEM_NOT_READY, "",
+	               "whether the transaction was stored is not known; repeat the same body with "
+	               "PUT /v1/transactions/%s",
+	               s->gid);
+	exchange_problem(s->x, &c);
+}
+
 static void on_stored(void *ctx, enum stored_result result, const struct stored *stored)
 {
 	struct submit *s = ctx;
 
-	if (result != STORED_FOUND)
-		/* Neither inserted nor there: the shard was not ours. */
+	if (result == STORED_UNKNOWN) {
+		reply_unknown(s);
+	} else if (result == STORED_ABSENT) {
+		/* Neither inserted nor there. */
+		node_lost(s->x->node, "a creation was refused: this node no longer owns the shard");
 		exchange_fail(s->x, PROBLEM_NOT_READY, "the transaction was not stored; try again");
-	else if (memcmp(stored->body_sha256, s->body_sha256, DIGEST_LEN) != 0)
+	} else if (memcmp(stored->body_sha256, s->body_sha256, DIGEST_LEN) != 0) {
 		conflict(s->x, s->gid);
-	else
+	} else {
 		view_reply(&stored->view, s->x, false);
+	}
 	free(s);
 }
 
@@ -96,14 +112,6 @@ static void reply_live(struct submit *s, const struct gtx *g)
 	view_reply(&v, s->x, false);
 }
 
-static void reply_unknown(struct exchange *x)
-{
-	exchange_fail(
-	    x, PROBLEM_NOT_READY,
-	    "whether the transaction was stored is not known; repeat the request with the "
-	    "same gid and body");
-}
-
 static void on_waited(struct waiter *w, enum wait_result result)
 {
 	struct submit *s = container_of(w, struct submit, waiter);
@@ -116,13 +124,12 @@ static void on_waited(struct waiter *w, enum wait_result result)
 		reply_live(s, w->gtx);
 		break;
 	case WAIT_TIMEOUT:
+	case WAIT_LOST:
+		/* What was durable stays so, whatever became of the session. */
 		if (w->gtx->entry.stored)
 			reply_live(s, w->gtx);
 		else
-			reply_unknown(s->x);
-		break;
-	case WAIT_LOST:
-		reply_unknown(s->x);
+			reply_unknown(s);
 		break;
 	case WAIT_FAILED:
 		exchange_fail(s->x, PROBLEM_INTERNAL,

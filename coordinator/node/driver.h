@@ -18,12 +18,12 @@ enum wait_result {
 	WAIT_DONE,
 	WAIT_TIMEOUT,
 	WAIT_EXISTS, /* another transaction has this gid, and it is not in memory */
-	WAIT_LOST,   /* the database went away: whether it was stored is not known */
+	WAIT_LOST,   /* the database went away: what was not durable yet is not known */
 	WAIT_FAILED, /* the database refused it; nothing was stored */
 };
 
 /* Somebody who waits for a transaction; embedded in a request. fn is called exactly once, with the
- * transaction (only for WAIT_DONE and WAIT_TIMEOUT; it may be gone after fn returns). */
+ * transaction (it may be gone after fn returns). */
 struct waiter {
 	struct list link;
 	struct timer timer;
