@@ -79,7 +79,7 @@ static void on_rows(void *ctx, const struct pg_outcome *outcome)
 	size_t n, limit = (size_t)h->limit;
 
 	free(h);
-	if (outcome->err) {
+	if (outcome->err || (pg_rows(outcome->result[0]) == 0 && !node_ready(x->node))) {
 		exchange_fail(x, PROBLEM_NOT_READY, "the database cannot be asked now; try again");
 		return;
 	}

@@ -127,16 +127,30 @@ static void on_row(void *ctx, const struct pg_outcome *outcome)
 		conclude(rd, STORED_UNKNOWN);
 	} else if (pg_rows(outcome->result[0]) == 0) {
 		conclude(rd, STORED_ABSENT);
-	} else if (read_row(rd, outcome->result[0]) < 0 || read_calls(rd, outcome->result[1]) < 0) {
+	} else if (read_row(rd, outcome->result[0]) < 0 ||
+	           (outcome->n_result > 1 && read_calls(rd, outcome->result[1]) < 0)) {
 		conclude(rd, STORED_UNKNOWN);
 	} else {
 		conclude(rd, STORED_FOUND);
 	}
 }
 
-void stored_get(struct node *node, const char *gid, stored_fn *done, void *ctx)
+static struct reading *reading_new(const char *gid, stored_fn *done, void *ctx)
 {
 	struct reading *rd = calloc(1, sizeof *rd);
+
+	if (!rd)
+		return NULL;
+	rd->done = done;
+	rd->ctx = ctx;
+	(void)snprintf(rd->gid, sizeof rd->gid, "%s", gid);
+	arena_init(&rd->arena, 0);
+	return rd;
+}
+
+void stored_get(struct node *node, const char *gid, stored_fn *done, void *ctx)
+{
+	struct reading *rd = reading_new(gid, done, ctx);
 	struct pg_batch *batch = rd ? pg_batch_begin(node->reader) : NULL;
 	struct pg_param param;
 
@@ -145,12 +159,24 @@ void stored_get(struct node *node, const char *gid, stored_fn *done, void *ctx)
 		done(ctx, STORED_UNKNOWN, NULL);
 		return;
 	}
-	rd->done = done;
-	rd->ctx = ctx;
-	(void)snprintf(rd->gid, sizeof rd->gid, "%s", gid);
-	arena_init(&rd->arena, 0);
 	param = (struct pg_param){.data = rd->gid, .len = strlen(rd->gid)};
 	pg_batch_add(batch, SQL_GET, &param);
 	pg_batch_add(batch, SQL_BRANCH_CALLS, &param);
+	pg_batch_send(batch, on_row, rd);
+}
+
+void stored_get_owned(struct node *node, const char *gid, stored_fn *done, void *ctx)
+{
+	struct reading *rd = reading_new(gid, done, ctx);
+	struct pg_batch *batch = rd ? pg_batch_begin(node->writer) : NULL;
+	struct pg_param param;
+
+	if (!batch) {
+		free(rd);
+		done(ctx, STORED_UNKNOWN, NULL);
+		return;
+	}
+	param = (struct pg_param){.data = rd->gid, .len = strlen(rd->gid)};
+	pg_batch_add(batch, SQL_FIND, &param);
 	pg_batch_send(batch, on_row, rd);
 }

@@ -23,4 +23,9 @@ typedef void stored_fn(void *ctx, enum stored_result result, const struct stored
 /* `done` may be called at once. `gid` is copied. */
 void stored_get(struct node *node, const char *gid, stored_fn *done, void *ctx);
 
+/* The same through the session that holds the shards' locks, and without what is known about
+ * calls: what is absent there does not exist, and nobody else can be about to make it. The
+ * readers' session may see an older state, or outlive the ownership. */
+void stored_get_owned(struct node *node, const char *gid, stored_fn *done, void *ctx);
+
 #endif /* API_STORED_H */

@@ -14,7 +14,8 @@ static void on_stored(void *ctx, enum stored_result result, const struct stored 
 
 	if (result == STORED_FOUND) {
 		view_reply(&stored->view, x, true);
-	} else if (result == STORED_UNKNOWN) {
+	} else if (result == STORED_UNKNOWN || !node_ready(x->node)) {
+		/* A creation whose commit lost its reply may still appear. */
 		exchange_fail(x, PROBLEM_NOT_READY, CANNOT_READ);
 	} else {
 		(void)complain(&c, PROBLEM_UNKNOWN_TRANSACTION, "", "there is no transaction %s",
@@ -85,5 +86,5 @@ void handle_decision(struct exchange *x)
 	if (g)
 		reply_live_decision(x, g);
 	else
-		stored_get(x->node, x->gid, on_stored_decision, x);
+		stored_get_owned(x->node, x->gid, on_stored_decision, x);
 }

@@ -233,11 +233,19 @@ static void connect_step(struct pg *p)
 static void connect_start(struct pg *p)
 {
 	/* What stands before dbname the conninfo may change, what stands behind it not. */
-	const char *keyword[] = {"keepalives",       "keepalives_idle",  "keepalives_interval",
-	                         "keepalives_count", "tcp_user_timeout", "dbname",
-	                         "client_encoding",  "application_name", NULL};
+	const char *keyword[] = {"keepalives",
+	                         "keepalives_idle",
+	                         "keepalives_interval",
+	                         "keepalives_count",
+	                         "tcp_user_timeout",
+	                         "target_session_attrs",
+	                         "dbname",
+	                         "client_encoding",
+	                         "application_name",
+	                         NULL};
+	/* A standby takes no writes, and what it does not know may exist. */
 	const char *value[] = {
-	    "1", "5", "2", "3", "10000", p->conninfo, "UTF8", p->application_name, NULL};
+	    "1", "5", "2", "3", "10000", "primary", p->conninfo, "UTF8", p->application_name, NULL};
 
 	p->state = PG_CONNECTING;
 	p->conn = PQconnectStartParams(keyword, value, 1);

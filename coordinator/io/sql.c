@@ -8,6 +8,11 @@
 /* 'asst': the class of the shards' advisory locks. */
 #define LOCK_CLASS "1634956148"
 
+/* In the order of enum get_column in api/stored.c. */
+#define GET_SQL                                                                       \
+	"SELECT mode, state, outcome, created_at, deadline_at, decided_at, ended_at," \
+	" branch_state, body_sha256, submission FROM assent.txn WHERE gid = $1"
+
 /* Arrays travel through unnest; a generic plan made while the table was small would scan or
  * hash the big one for ever, so the journal's session may only use nested loops over indexes. */
 const char *const sql_write_setup[] = {
@@ -27,6 +32,7 @@ const char *const sql_write_setup[] = {
 const char *const sql_read_setup[] = {
     "SET default_transaction_read_only = on",
     "SET statement_timeout = '10s'",
+    "SET lock_timeout = '1s'",
     "SET jit = off",
     "SET timezone = 'UTC'",
     NULL,
@@ -128,14 +134,18 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 		.name = "partitions",
 		.sql = "SELECT assent.history_prepare(3)",
 	},
+	[SQL_FIND] = {
+		.name = "find_txn",
+		.sql = GET_SQL,
+		.param = { PG_TEXT },
+		.n_param = 1,
+	},
 };
 
 const struct pg_statement sql_read_statement[SQL_READ_MAX] = {
 	[SQL_GET] = {
 		.name = "get_txn",
-		.sql =
-		"SELECT mode, state, outcome, created_at, deadline_at, decided_at, ended_at,"
-		" branch_state, body_sha256, submission FROM assent.txn WHERE gid = $1",
+		.sql = GET_SQL,
 		.param = { PG_TEXT },
 		.n_param = 1,
 	},

@@ -21,6 +21,7 @@ enum sql_write {
 	SQL_HELLO,      /* who is this database, what time is it there */
 	SQL_LOAD,       /* one page of unfinished transactions */
 	SQL_PARTITIONS, /* history partitions of the next days */
+	SQL_FIND,       /* one transaction, as its owner has it */
 	SQL_WRITE_MAX,
 };
 

@@ -3,6 +3,7 @@ paused or stopped at a bad moment. Nothing untrue is said meanwhile, and it reco
 
 import os
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,9 +12,10 @@ import pytest
 from harness.client import Client
 from harness.participant import Answer, Gate
 from harness.postgres import connect
+from harness.system import Assentd, binary
 from harness.wait import wait_until
 
-from test_crash import agreed, two
+from test_crash import agreed, alive, two
 
 JOURNAL, READER = "assentd journal", "assentd reader"
 
@@ -105,3 +107,146 @@ def test_stopped_while_the_database_hangs(fresh, path):
             fresh.process.terminate()
             assert waiting.result(10).status == 503
     assert fresh.process.wait(20) == 0, fresh.process.last_lines()
+
+
+def test_without_descriptors(fresh, part, gid):
+    """More connections than descriptors: it waits for some to close, without spinning."""
+    fresh.kill9()
+    fresh.process = fresh.guard.spawn("assentd", [
+        "/bin/sh", "-c", 'ulimit -n 60 && exec "$@"', "sh", binary("assentd"), "--dev",
+        "--dev-dir", fresh.dir, "--listen", fresh.listen])
+    fresh.ready()
+    crowd = [socket.create_connection(fresh.listen.split(":")) for _ in range(90)]
+    files = "/proc/%d/fd" % fresh.process.pid
+    wait_until(lambda: len(os.listdir(files)) >= 59, what="all descriptors to be in use")
+    for one in crowd:
+        one.close()
+    assert fresh.client.get("/livez").status == 200
+    assert fresh.client.put(gid, two(part), wait=10)["outcome"] == "committed"
+
+
+def test_two_start_at_once(guard, part, gid):
+    """One makes the private PostgreSQL, the other adopts it and waits for its turn to serve."""
+    both = [Assentd(guard), Assentd(guard)]
+    for one in both:
+        one.spawn()
+    for one in both:
+        wait_until(lambda p=one.process: "64 shards" in p.stderr() or "waiting:" in p.stderr(), 30,
+                   lambda p=one.process: "a start:\n" + p.last_lines())
+    first, second = both if "64 shards" in both[0].process.stderr() else reversed(both)
+    assert first.ready().client.put(gid, two(part), wait=10)["outcome"] == "committed"
+    assert first.stop() == 0
+    assert second.ready().client.txn(gid)["outcome"] == "committed"
+
+
+def test_paused_owner(fresh, guard, part, gids):
+    """It wakes up as the former owner: it writes nothing, says nothing untrue, and serves again
+    when it is its turn."""
+    hold = Gate()
+    part.on("b", "prepare", Answer(gate=hold), Answer(200))
+    old, new = gids(), gids()
+    second = Assentd(guard)
+    second.spawn()
+    wait_until(lambda: "waiting: another node" in second.process.stderr(), 20, "the second")
+
+    def rows():
+        return (fresh.db.query("SELECT shard, epoch FROM assent.shard ORDER BY 1"),
+                fresh.db.query("SELECT gid, epoch, state, ended_at FROM assent.txn ORDER BY 1"))
+    with ThreadPoolExecutor(3) as pool:
+        kept = pool.submit(Client(fresh.url).put, old, two(part), 60)
+        part.wait_calls(2)
+        fresh.process.pause()
+        missed = pool.submit(Client(fresh.url).put, new, two(part), 60)
+        asked = pool.submit(Client(fresh.url).get, "/v1/transactions/%s/decision" % new)
+        fresh.db.query("SELECT pg_terminate_backend(pid) FROM pg_locks"
+                       " WHERE locktype = 'advisory' AND granted")
+        second.ready()
+        hold.open()
+        for gid in (old, new):
+            assert second.client.put(gid, two(part), wait=10)["outcome"] == "committed"
+            fresh.wait_state(gid, "committed")
+        before = rows()
+        fresh.process.resume()
+        # It was stored, and that is still known; nothing is known about the other.
+        assert (kept.result(20).status, kept.result()["outcome"]) == (202, "pending")
+        assert missed.result(20).status in (200, 503)
+        assert asked.result(20).status == 503 or asked.result()["decision"] != "abort"
+    wait_until(lambda: "waiting: another node" in fresh.process.stderr(), 20, "it to wait")
+    assert fresh.client.get("/v1/transactions/nobody/decision").status == 503
+    assert fresh.client.get("/v1/transactions/nobody").status == 503
+    assert fresh.client.txn(new)["outcome"] == "committed"
+    assert rows() == before
+    second.kill9()
+    wait_until(lambda: fresh.client.get("/readyz").status == 200, 20, "readiness")
+    assert fresh.client.put(gids(), two(part), wait=10)["outcome"] == "committed"
+    agreed(part)
+
+
+def test_raised_epochs_are_noticed_without_traffic(fresh, part, gids):
+    """Another node took the shards although the lock is held: the first refused creation tells."""
+    gid = gids()
+    fresh.client.put(gid, two(part), wait=10)
+    fresh.wait_state(gid, "committed")
+    fresh.db.query("UPDATE assent.shard SET epoch = epoch + 1")
+    gid = gids()
+    reply = fresh.client.put(gid, two(part))
+    assert (reply.status, reply["detail"]) == (503, "the transaction was not stored; try again")
+    wait_until(lambda: fresh.client.put(gid, two(part), wait=10).status == 200, what="a new epoch")
+
+
+def test_a_gid_of_ours_is_told_when_its_fate_is_unknown(fresh, part):
+    """POST without a gid: repeating it would make another transaction, so the reply says how."""
+    body = two(part)
+    with ThreadPoolExecutor(1) as pool:
+        with Locked(fresh) as lock:
+            waiting = pool.submit(Client(fresh.url).submit, body)
+            lock.wait_for_writer()
+            fresh.db.query("SELECT pg_terminate_backend(%s)", backends(fresh, JOURNAL)[0])
+            reply = waiting.result(20)
+    assert reply.status == 503 and "PUT /v1/transactions/" in reply["detail"]
+    gid = reply["detail"].split("/")[-1]
+    wait_until(lambda: fresh.client.get("/readyz").status == 200, 20, "readiness")
+    assert fresh.client.put(gid, body, wait=10)["outcome"] == "committed"
+    assert fresh.db.value("SELECT count(*) FROM assent.txn") == 1
+
+
+@pytest.mark.parametrize("table, event", [("txn", "INSERT"), ("shard", "UPDATE")])
+def test_full_disk(fresh, part, gid, table, event):
+    """A database that takes sessions but no writes is tried again, and not all the time."""
+    fresh.db.query("CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql"
+                   " AS $$BEGIN RAISE disk_full; END$$")
+    fresh.db.query("CREATE TRIGGER no_room BEFORE %s ON assent.%s EXECUTE FUNCTION no_room()" % (
+        event, table))
+    if table == "shard":
+        fresh.db.query("SELECT pg_terminate_backend(%s)", backends(fresh, JOURNAL)[0])
+
+    def failures():
+        if table == "txn" and fresh.client.get("/readyz").status == 200:
+            assert fresh.client.put(gid, two(part)).status == 503
+        return fresh.process.stderr().count(": 53100 disk_full" if table == "shard" else
+                                            "result: disk_full")
+    wait_until(lambda: failures() >= 4, 10, "failures")
+    began = time.monotonic()
+    wait_until(lambda: failures() >= 6, 20, "more failures")
+    assert time.monotonic() - began > 0.5
+    fresh.db.query("DROP TRIGGER no_room ON assent.%s" % table)
+    wait_until(lambda: fresh.client.get("/readyz").status == 200, 20, "readiness")
+    assert fresh.client.put(gid, two(part), wait=10)["outcome"] == "committed"
+
+
+def test_standby(fresh, part, gid):
+    """It is not a place to write to, and not one to ask for what may exist."""
+    fresh.client.put(gid, two(part), wait=10)
+    fresh.wait_state(gid, "committed")
+    postmaster = fresh.postmaster_pid()
+    with open(fresh.dir + "/data/standby.signal", "wb"):
+        pass
+    os.kill(postmaster, signal.SIGINT)
+    fresh.db.close()
+    wait_until(lambda: not alive(postmaster), 20, "the postmaster to go")
+    wait_until(lambda: "standby" in fresh.process.stderr(), 20, "the standby to be noticed")
+    for path in ("nobody", "nobody/decision", gid):
+        assert fresh.client.get("/v1/transactions/" + path).status == 503
+    fresh.db.query("SELECT pg_promote()")
+    wait_until(lambda: fresh.client.get("/readyz").status == 200, 20, "readiness")
+    assert fresh.client.txn(gid)["outcome"] == "committed"
