@@ -382,6 +382,8 @@ void pg_reconnect(struct pg *p, const char *why)
 
 void pg_drop(struct pg *p, const char *why)
 {
+	if (p == NULL)
+		return;
 	assert(p->depth == 0);
 	enter(p);
 	pg_session_doom(p, why);
