@@ -87,6 +87,18 @@ static size_t offset_in_text(const struct json_doc *d, size_t at)
 	return at - shift;
 }
 
+/* jansson reports most failed allocations as faults of the text, in words that depend on the
+ * place. One thread. */
+static bool alloc_failed;
+
+static void *alloc_noted(size_t n)
+{
+	void *p = malloc(n);
+
+	alloc_failed = alloc_failed || p == NULL;
+	return p;
+}
+
 static int decode(struct json_doc *d, const char *text, size_t len, char *why, size_t why_size)
 {
 	struct buf copy = BUF_INIT;
@@ -98,10 +110,12 @@ static int decode(struct json_doc *d, const char *text, size_t len, char *why, s
 		err = ERR_NOMEM;
 		goto out;
 	}
+	json_set_alloc_funcs(alloc_noted, free);
+	alloc_failed = false;
 	d->root = json_loadb(copy.data, copy.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 	if (d->root != NULL)
 		goto out;
-	err = json_error_code(&error) == json_error_out_of_memory ? ERR_NOMEM : ERR_PARSE;
+	err = alloc_failed ? ERR_NOMEM : ERR_PARSE;
 	/* It may quote the text, line breaks and all. */
 	for (char *p = error.text; *p != '\0'; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
