@@ -6,12 +6,20 @@
 
 #include "base/near.h"
 
-/* RFC 6901: ~ and / in a name are written ~0 and ~1. A long name is cut. */
+/* RFC 6901: ~ and / in a name are written ~0 and ~1. A name that is too long is left out: the
+ * pointer to its object is still true. */
 static void append_to_pointer(char *pointer, size_t size, const char *member)
 {
-	size_t n = strlen(pointer);
+	size_t end = strlen(pointer), n = end;
 
-	for (const char *c = member; *c && c < member + 24 && n + 3 < size; c++) {
+	if (n + 2 > size)
+		return;
+	pointer[n++] = '/';
+	for (const char *c = member; *c; c++) {
+		if (n + 3 > size) {
+			n = end;
+			break;
+		}
 		if (*c == '~' || *c == '/')
 			pointer[n++] = '~';
 		pointer[n++] = (char)(*c == '~' ? '0' : *c == '/' ? '1' : *c);
@@ -29,7 +37,7 @@ enum problem decoder_reject(struct decoder *d, enum problem p, const char *membe
 	va_start(ap, fmt);
 	(void)vsnprintf(detail, sizeof detail, fmt, ap);
 	va_end(ap);
-	(void)snprintf(pointer, sizeof pointer, "%s%s", d->path, member ? "/" : "");
+	(void)snprintf(pointer, sizeof pointer, "%s", d->path);
 	if (member)
 		append_to_pointer(pointer, sizeof pointer, member);
 	return complain(d->complaint, p, pointer, "%s", detail);
@@ -115,11 +123,29 @@ enum problem decoder_copy_str(struct decoder *d, const char *s, size_t len, cons
 	return *out ? PROBLEM_NONE : decoder_out_of_memory(d);
 }
 
+static enum problem read_pair(struct decoder *d, const struct pair_rule *rule, const char *name,
+                              const struct json_value *value, struct submission_pair *out)
+{
+	enum problem p = decoder_expect_type(d, value, JSON_T_STR, name);
+	const char *fault, *s;
+	size_t len;
+
+	if (p)
+		return p;
+	s = json_str(value, &len);
+	fault = rule->fault(name, s, len);
+	if (fault)
+		return decoder_reject(d, rule->problem, name, "\"%.64s\": %s", name, fault);
+	p = decoder_copy_str(d, name, strlen(name), &out->name);
+	return p ? p : decoder_copy_str(d, s, len, &out->value);
+}
+
 enum problem decoder_read_pairs(struct decoder *d, const struct json_value *parent,
                                 const struct pair_rule *rule, struct submission_pair **out,
                                 size_t *n)
 {
 	const struct json_value *object = json_member(parent, rule->member);
+	size_t path_len = strlen(d->path);
 	const struct json_value *value;
 	const char *name;
 	void *iter = NULL;
@@ -136,25 +162,11 @@ enum problem decoder_read_pairs(struct decoder *d, const struct json_value *pare
 	*out = arena_alloc(d->arena, (json_size(object) + 1) * sizeof **out);
 	if (!*out)
 		return decoder_out_of_memory(d);
-	while (json_next(object, &iter, &name, &value)) {
-		struct submission_pair *pair = &(*out)[*n];
-		const char *fault, *s;
-		size_t len;
-
-		p = decoder_expect_type(d, value, JSON_T_STR, rule->member);
-		if (p)
-			return p;
-		s = json_str(value, &len);
-		fault = rule->fault(name, s, len);
-		if (fault)
-			return decoder_reject(d, rule->problem, rule->member, "\"%.64s\": %s", name,
-			                      fault);
-		p = decoder_copy_str(d, name, strlen(name), &pair->name);
-		if (p == PROBLEM_NONE)
-			p = decoder_copy_str(d, s, len, &pair->value);
-		if (p)
-			return p;
-		++*n;
+	(void)snprintf(d->path + path_len, sizeof d->path - path_len, "/%s", rule->member);
+	while (p == PROBLEM_NONE && json_next(object, &iter, &name, &value)) {
+		p = read_pair(d, rule, name, value, &(*out)[*n]);
+		*n += p == PROBLEM_NONE;
 	}
-	return PROBLEM_NONE;
+	d->path[path_len] = '\0';
+	return p;
 }
