@@ -46,13 +46,16 @@ static void finish(struct exchange *x, int status, const char *content_type, str
 		header[n++] = extra[i];
 	if (body->failed) {
 		/* Out of memory while writing the reply: say so without any. */
-		static const char text[] =
-		    "{\"type\":\"/problems/internal\",\"title\":\"Something went "
-		    "wrong inside\",\"status\":500,\"code\":\"internal\","
-		    "\"retryable\":true}";
+		char text[320];
+		int len = snprintf(text, sizeof text,
+		                   "{\"type\":\"/problems/internal\",\"title\":\"Something went "
+		                   "wrong inside\",\"status\":500,\"detail\":\"out of memory; try "
+		                   "again\",\"instance\":\"/\",\"code\":\"internal\","
+		                   "\"retryable\":true,\"request_id\":\"%s\"}",
+		                   x->request_id);
 
 		status = 500;
-		http_request_reply(x->rq, status, "application/problem+json", text, sizeof text - 1,
+		http_request_reply(x->rq, status, "application/problem+json", text, (size_t)len,
 		                   header, 1);
 	} else {
 		http_request_reply(x->rq, status, content_type, body->data ? body->data : "",

@@ -91,6 +91,18 @@ static void serve(struct exchange *x, const struct route *r)
 	}
 }
 
+/* Not even an exchange: the answer is made of what is there already. */
+static void refuse_without_memory(struct http_request *rq)
+{
+	static const char text[] =
+	    "{\"type\":\"/problems/overloaded\",\"title\":\"Too much work in flight\","
+	    "\"status\":503,\"detail\":\"out of memory; try again\",\"code\":\"overloaded\","
+	    "\"retryable\":true,\"instance\":\"/\",\"request_id\":\"none\"}";
+	static const struct http_header header[] = {{"X-Request-Id", "none"}, {"Retry-After", "1"}};
+
+	http_request_reply(rq, 503, "application/problem+json", text, sizeof text - 1, header, 2);
+}
+
 static void on_request(void *ctx, struct http_request *rq)
 {
 	struct api *a = ctx;
@@ -99,7 +111,7 @@ static void on_request(void *ctx, struct http_request *rq)
 	struct buf allow = BUF_INIT;
 
 	if (!x) {
-		http_request_reply(rq, 503, "text/plain", "out of memory\n", 14, NULL, 0);
+		refuse_without_memory(rq);
 		return;
 	}
 	for (size_t i = 0; i < N_ROUTE; i++) {

@@ -52,7 +52,7 @@ static int restore(struct gtx *g, const struct pg_result *r, size_t row)
 	if (submission_decode(g->body, g->body_len, NULL, &g->arena, &g->spec, &complaint)) {
 		log_error(g->gid, "the stored submission cannot be read: %s %s", complaint.pointer,
 		          complaint.detail);
-		return ERR_INVALID;
+		return complaint.problem == PROBLEM_OVERLOADED ? ERR_NOMEM : ERR_INVALID;
 	}
 	g->created_us = column_time_us(r, row, LOAD_CREATED);
 	g->deadline_us = column_time_us(r, row, LOAD_DEADLINE);
