@@ -194,13 +194,18 @@ static int read_file(struct config *c, const char *path, bool must, char *why, s
 	}
 	for (unsigned n = 1; rc == 0 && fgets(line, sizeof line, f); n++) {
 		(void)snprintf(where, sizeof where, "%.128s line %u", path, n);
-		if (strlen(line) == sizeof line - 1) {
+		if (strlen(line) == sizeof line - 1 && line[sizeof line - 2] != '\n') {
 			(void)snprintf(why, size, "%s: longer than %zu bytes", where,
 			               sizeof line - 2);
 			rc = ERR_INVALID;
 		} else {
 			rc = read_line(c, line, where, why, size);
 		}
+	}
+	/* A directory can be opened, but not read. */
+	if (rc == 0 && ferror(f)) {
+		(void)snprintf(why, size, "%.128s cannot be read: %s", path, strerror(errno));
+		rc = ERR_INVALID;
 	}
 	(void)fclose(f);
 	return rc;
@@ -279,30 +284,42 @@ static int read_flags(struct config *c, int argc, char **argv, enum config_actio
 	return 0;
 }
 
-static int split_listen(struct config *c, char *why, size_t size)
+/* An IPv6 address stands in brackets: without them its last group would pass for the port. */
+static bool listen_host(struct config *c, const char *host, size_t len)
 {
-	const char *colon = strrchr(c->listen, ':');
-	const char *host = c->listen;
-	size_t len = colon ? (size_t)(colon - host) : 0;
+	bool bracketed = len >= 2 && host[0] == '[' && host[len - 1] == ']';
 	unsigned char ip[16];
-	char *end;
-	long port;
 
-	if (len >= 2 && host[0] == '[' && host[len - 1] == ']') {
+	if (bracketed) {
 		host++;
 		len -= 2;
 	}
-	if (colon && len > 0 && len < sizeof c->listen_host) {
-		memcpy(c->listen_host, host, len);
-		c->listen_host[len] = '\0';
-		port = strtol(colon + 1, &end, 10);
-		if (colon[1] && !*end && port >= 0 && port <= 65535 &&
-		    (inet_pton(AF_INET, c->listen_host, ip) == 1 ||
-		     inet_pton(AF_INET6, c->listen_host, ip) == 1)) {
-			c->listen_port = (uint16_t)port;
-			return 0;
-		}
-	}
+	if (len == 0 || len >= sizeof c->listen_host)
+		return false;
+	memcpy(c->listen_host, host, len);
+	c->listen_host[len] = '\0';
+	return inet_pton(bracketed ? AF_INET6 : AF_INET, c->listen_host, ip) == 1;
+}
+
+static bool listen_port(struct config *c, const char *text)
+{
+	size_t len = strlen(text);
+	long port;
+
+	if (len == 0 || len > 5 || strspn(text, "0123456789") != len)
+		return false;
+	port = strtol(text, NULL, 10);
+	c->listen_port = (uint16_t)port;
+	return port <= 65535;
+}
+
+static int split_listen(struct config *c, char *why, size_t size)
+{
+	const char *colon = strrchr(c->listen, ':');
+
+	if (colon && listen_host(c, c->listen, (size_t)(colon - c->listen)) &&
+	    listen_port(c, colon + 1))
+		return 0;
 	(void)snprintf(why, size,
 	               "listen is a numeric address and a port, like 127.0.0.1:7470 or [::1]:7470, "
 	               "not \"%.64s\"",
