@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/waiting.h"
 #include "base/clock.h"
 #include "node/driver.h"
 
@@ -115,7 +116,9 @@ void view_put_json(const struct view *v, struct buf *out)
 		buf_putc(out, ':');
 		buf_put_json_str(out, v->spec->label[i].value);
 	}
-	buf_puts(out, "},\"branches\":[");
+	buf_puts(out, "},\"waiting_for\":");
+	waiting_put_json(view_is_final(v) ? NULL : v->live, out);
+	buf_puts(out, ",\"branches\":[");
 	for (unsigned i = 0; i < v->spec->n_branch; i++) {
 		if (i)
 			buf_putc(out, ',');

@@ -1,0 +1,149 @@
+#include "api/waiting.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "node/driver.h"
+#include "node/node.h"
+
+#define NAMES_MAX 3
+#define DAY_US    (INT64_C(86400) * 1000000)
+
+/* "12:00:01.2", with the date before it when that is more than a day away. */
+static void put_time(int64_t us, int64_t now_us, struct buf *out)
+{
+	struct buf text = BUF_INIT;
+
+	/* "2026-01-02T03:04:05.000006Z", in quotes */
+	buf_put_json_time(&text, us);
+	if (text.len > 22) {
+		if (us < now_us - DAY_US || us > now_us + DAY_US)
+			buf_printf(out, "%.10s ", text.data + 1);
+		buf_printf(out, "%.10s", text.data + 12);
+	}
+	buf_release(&text);
+}
+
+static void put_seconds(int64_t us, struct buf *out)
+{
+	int64_t tenths = (us + 99999) / 100000;
+
+	buf_printf(out, "%lld.%lld s", (long long)(tenths / 10), (long long)(tenths % 10));
+}
+
+/* The branch that has failed most often is what somebody would look at first. */
+static unsigned worst_branch(const struct txn *t)
+{
+	unsigned worst = t->n_branch;
+
+	for (unsigned i = 0; i < t->n_branch; i++) {
+		if (t->branch[i].op == OP_NONE)
+			continue;
+		if (worst == t->n_branch || t->branch[i].failures > t->branch[worst].failures)
+			worst = i;
+	}
+	return worst;
+}
+
+/* Returns how many there are. The worst one is named first. */
+static unsigned put_names(const struct gtx *g, unsigned worst, struct buf *out)
+{
+	const struct txn *t = &g->txn;
+	unsigned n = 1, named = 1;
+
+	for (unsigned i = 0; i < t->n_branch; i++)
+		n += i != worst && t->branch[i].op == t->branch[worst].op;
+	buf_puts(out, g->spec.branch[worst].id);
+	for (unsigned i = 0; i < t->n_branch && named < n && named < NAMES_MAX; i++) {
+		if (i == worst || t->branch[i].op != t->branch[worst].op)
+			continue;
+		named++;
+		buf_printf(out, "%s%s", named == n ? " and " : ", ", g->spec.branch[i].id);
+	}
+	if (n > named)
+		buf_printf(out, " and %u more", n - named);
+	return n;
+}
+
+static void put_attempts(const struct gtx *g, unsigned i, bool alone, struct buf *out)
+{
+	const struct branch *b = &g->txn.branch[i];
+	char text[96];
+	const char *error = branch_note_str(&g->note[i], text, sizeof text);
+
+	if (b->attempt == 0)
+		return;
+	buf_puts(out, " (");
+	if (!alone)
+		buf_printf(out, "%s: ", g->spec.branch[i].id);
+	buf_printf(out, "%u attempt%s", b->attempt, b->attempt == 1 ? "" : "s");
+	if (*error)
+		buf_printf(out, ", last: %s", error);
+	buf_putc(out, ')');
+}
+
+static void put_next(const struct gtx *g, const struct branch *b, int64_t now_us, struct buf *out)
+{
+	if (b->in_call) {
+		buf_puts(out, "; being asked now");
+	} else if (b->due_us == INT64_MAX) {
+		buf_puts(out, "; not asked now");
+	} else {
+		buf_puts(out, b->attempt ? "; asked again in " : "; asked in ");
+		put_seconds(b->due_us > now_us ? b->due_us - now_us : 0, out);
+	}
+	if (g->txn.state == TXN_PREPARING && g->txn.deadline_us != INT64_MAX) {
+		buf_puts(out, "; rolled back at ");
+		put_time(g->deadline_us, node_db_time_us(g->node, now_us), out);
+		buf_puts(out, " unless all have voted");
+	}
+}
+
+static void put_branches(const struct gtx *g, unsigned worst, int64_t now_us, struct buf *out)
+{
+	const struct journal_state *s = driver_visible(g);
+	const struct branch *b = &g->txn.branch[worst];
+	unsigned n;
+
+	buf_puts(out, "waits for ");
+	n = put_names(g, worst, out);
+	buf_printf(out, " to answer %s since ", txn_op_str(b->op));
+	put_time(s->decided_us ? s->decided_us : g->created_us, node_db_time_us(g->node, now_us),
+	         out);
+	put_attempts(g, worst, n == 1, out);
+	put_next(g, b, now_us, out);
+}
+
+void waiting_for(const struct gtx *g, int64_t now_us, struct buf *out)
+{
+	unsigned worst = worst_branch(&g->txn);
+
+	/* What the branches are told next gives away the decision: not before that is durable. */
+	if (!g->entry.stored || !driver_is_durable(g)) {
+		buf_puts(out, "waits for the database to store its newest state");
+	} else if (txn_ended(g->txn.state)) {
+		if (!txn_ended((enum txn_state)driver_visible(g)->state))
+			buf_puts(out, "waits for the database to store its end");
+	} else if (worst < g->txn.n_branch) {
+		put_branches(g, worst, now_us, out);
+	} else if (g->txn.state == TXN_ACTIVE) {
+		buf_puts(out, "waits for its initiator to commit or roll back since ");
+		put_time(g->created_us, node_db_time_us(g->node, now_us), out);
+		if (g->txn.deadline_us != INT64_MAX) {
+			buf_puts(out, "; rolled back at ");
+			put_time(g->deadline_us, node_db_time_us(g->node, now_us), out);
+		}
+	} else {
+		buf_puts(out, "waits for its next step");
+	}
+}
+
+void waiting_put_json(const struct gtx *g, struct buf *out)
+{
+	struct buf text = BUF_INIT;
+
+	if (g)
+		waiting_for(g, clock_mono_us(), &text);
+	buf_put_json_strn(out, text.len ? text.data : NULL, text.len);
+	buf_release(&text);
+}
