@@ -93,13 +93,15 @@ int migrate_run(const char *conninfo, unsigned *applied, char *why, size_t why_s
 	if (rc == 0)
 		rc = refuse_newer(version, why, why_size);
 	while (rc == 0 && version < coordinator_sql_n) {
+		char ignored[256]; /* `why` says why this one failed */
 		unsigned now;
 
 		rc = apply(conninfo, version + 1, why, why_size);
 		if (rc == 0) {
 			++*applied;
 			version++;
-		} else if (read_version(conninfo, &now, why, why_size) == 0 && now > version) {
+		} else if (read_version(conninfo, &now, ignored, sizeof ignored) == 0 &&
+		           now > version) {
 			/* The version's key was taken meanwhile: another one applied it. */
 			version = now;
 			rc = 0;
