@@ -11,7 +11,8 @@
 #include "node/participant.h"
 #include "node/shards.h"
 
-#define LAZY_US INT64_C(20000)
+#define LAZY_US  INT64_C(20000)
+#define STALL_US INT64_C(30000000) /* as long as a submission waits to be stored */
 
 int64_t node_db_time_us(const struct node *n, int64_t mono_us)
 {
@@ -102,6 +103,7 @@ static int open_journal(struct node *n)
 	        .interval_us = n->config->flush_interval_us,
 	        .busy_above = 16,
 	        .lazy_us = LAZY_US,
+	        .stall_us = STALL_US,
 	        .on_durable = driver_on_durable,
 	        .on_refused = driver_on_refused,
 	        .on_lost = on_journal_lost,
