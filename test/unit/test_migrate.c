@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "io/pg.h"
 #include "node/migrate.h"
 #include "private_pg.h"
@@ -113,16 +114,38 @@ static int migrate_in_child(int *pipe_fd)
 	return pid;
 }
 
-/* Several at once, held up at the same place: all succeed, and each file is applied once. */
+/* Holds the migrations' lock until all of them wait for it; the exit status says whether they
+ * did. */
+static pid_t hold_the_lock(void)
+{
+	static const char *const text[] = {
+	    "SET statement_timeout = '10s'",
+	    "SELECT pg_advisory_lock(1634956148, -1)",
+	    "DO $$ BEGIN WHILE (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+	    " AND NOT granted) < 4 LOOP PERFORM pg_sleep(0.005); END LOOP; END $$",
+	};
+	int64_t deadline_us = clock_mono_us() + 10000000;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(pg_run(conninfo(), text, 3, NULL, why, sizeof why) == 0 ? 0 : 1);
+	while (number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0)
+		assert_true(clock_mono_us() < deadline_us);
+	return pid;
+}
+
+/* Several at once, all held up at the lock: all succeed, and each file is applied once. */
 static void test_concurrent(void **state)
 {
-	int pid[N_PROCESS], fd[N_PROCESS], applied = 0;
+	int pid[N_PROCESS], fd[N_PROCESS], applied = 0, status;
+	pid_t holder = hold_the_lock();
 
 	(void)state;
 	for (int i = 0; i < N_PROCESS; i++)
 		pid[i] = migrate_in_child(&fd[i]);
 	for (int i = 0; i < N_PROCESS; i++) {
-		int said = -1, status;
+		int said = -1;
 
 		assert_int_equal(read(fd[i], &said, sizeof said), sizeof said);
 		(void)close(fd[i]);
@@ -131,6 +154,8 @@ static void test_concurrent(void **state)
 		assert_true(said >= 0);
 		applied += said;
 	}
+	assert_int_equal(waitpid(holder, &status, 0), holder);
+	assert_int_equal(status, 0);
 	assert_int_equal(applied, coordinator_sql_n);
 	assert_int_equal(migrate_check(conninfo(), why, sizeof why), 0);
 	assert_int_equal(number("SELECT count(*) FROM assent.cluster"), 1);
