@@ -238,8 +238,8 @@ static void settle_written(struct journal *j, const struct pg_outcome *outcome)
 	wake_waiters(j);
 }
 
-/* Back to the head of the queue, in order. A newer state that was queued meanwhile stays: it
- * covers the older one. */
+/* Back to the head of the queue, in order. `queued` still is what flew, or a newer state that
+ * covers it. */
 static void requeue(struct journal *j, bool alone)
 {
 	struct list back;
@@ -249,10 +249,6 @@ static void requeue(struct journal *j, bool alone)
 	while ((link = list_pop(&j->fly))) {
 		struct journal_entry *e = container_of(link, struct journal_entry, fly_link);
 
-		if (list_empty(&e->queue_link)) {
-			e->queued = e->flying;
-			e->queued_seq = e->flying_seq;
-		}
 		e->queued_place = e->flying_place;
 		list_remove(&e->queue_link);
 		list_push(&back, &e->queue_link);
