@@ -269,7 +269,8 @@ static void test_files(void **state)
 	for (size_t len = 4094; len <= 4095; len++) {
 		memset(text, 'n', sizeof text);
 		memcpy(text, "node = ", 7);
-		memcpy(text + len, "\n", 2);
+		text[len] = '\n';
+		text[len + 1] = '\0';
 		write_file(f, text);
 		if (len == 4094) {
 			assert_int_equal(READ(f, "--database=x", "--config", f->path), 0);

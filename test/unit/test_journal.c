@@ -73,7 +73,7 @@ static void test_order(void **state)
 	struct journal_world *w = *state;
 	char gid[8];
 
-	for (char c = 'a'; c <= 'm'; c++) {
+	for (int c = 'a'; c <= 'm'; c++) {
 		(void)snprintf(gid, sizeof gid, "%c%c", 'z' - (c - 'a'), c);
 		jw_put(jw_record(w, gid), 1, true);
 	}

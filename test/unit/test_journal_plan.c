@@ -92,7 +92,7 @@ static void test_plan_of_one_row(void **state)
 	struct journal_world *w = *state;
 	char gid[8];
 
-	for (char c = 'a'; c <= 'z'; c++) {
+	for (int c = 'a'; c <= 'z'; c++) {
 		(void)snprintf(gid, sizeof gid, "%c%c", 'z' - (c - 'a'), c);
 		jw_put(jw_record(w, gid), 1, true);
 		jw_until_durable(w, w->n_record);

@@ -114,6 +114,10 @@ static int migrate_in_child(int *pipe_fd)
 	return pid;
 }
 
+#define WAIT_FOR_ALL                                                                   \
+	"DO $$ BEGIN WHILE (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'" \
+	" AND NOT granted) < 4 LOOP PERFORM pg_sleep(0.005); END LOOP; END $$"
+
 /* Holds the migrations' lock until all of them wait for it; the exit status says whether they
  * did. */
 static pid_t hold_the_lock(void)
@@ -121,8 +125,7 @@ static pid_t hold_the_lock(void)
 	static const char *const text[] = {
 	    "SET statement_timeout = '10s'",
 	    "SELECT pg_advisory_lock(1634956148, -1)",
-	    "DO $$ BEGIN WHILE (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
-	    " AND NOT granted) < 4 LOOP PERFORM pg_sleep(0.005); END LOOP; END $$",
+	    WAIT_FOR_ALL,
 	};
 	int64_t deadline_us = clock_mono_us() + 10000000;
 	pid_t pid = fork();
