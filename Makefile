@@ -82,6 +82,7 @@ coordinator_sql := $(sort $(wildcard sql/coordinator/[0-9]*.sql))
 participant_sql := $(sort $(wildcard sql/participant/[0-9]*.sql))
 coordinator_gen := $(if $(coordinator_sql),$(BUILD)/obj/gen/coordinator_sql.o)
 participant_gen := $(if $(participant_sql),$(BUILD)/obj/gen/participant_sql.o)
+openapi_gen := $(BUILD)/obj/gen/openapi_json.o
 
 # One archive per room: a program takes what it uses, and a unit test of a lower room can be
 # linked while a higher one does not compile (UNIT_PARTS="base core").
@@ -102,7 +103,7 @@ benches   := $(patsubst test/bench/%.c,$(BUILD)/test/%,$(bench_src))
 all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src) $(sdk_src) \
 	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src)
 
-.PHONY: all tests deps run test lint asan sim golden-rewrite bench install clean help tidy toolchain FORCE
+.PHONY: all tests deps run test lint asan sim contract golden-rewrite bench install clean help tidy toolchain FORCE
 
 all: $(assentd) $(sdk_libs) $(samples)
 
@@ -157,6 +158,10 @@ $(BUILD)/gen/participant_sql.c: sql/embed.awk $(participant_sql) $(BUILD)/source
 	@mkdir -p $(@D)
 	$(call show,SQL) LC_ALL=C awk -v name=participant_sql -f sql/embed.awk $(participant_sql) >$@
 
+$(BUILD)/gen/openapi_json.c: sql/embed.awk api/openapi.json
+	@mkdir -p $(@D)
+	$(call show,JSON) LC_ALL=C awk -v name=openapi_json -f sql/embed.awk api/openapi.json >$@
+
 define archive
 @mkdir -p $(@D) && rm -f $@
 $(call show,AR) $(AR) rcsD $@ $(filter %.o,$^)
@@ -166,8 +171,9 @@ define part_rule
 $$(BUILD)/lib/part_$(1).a: $$(call objects,$$($(1)_src)) $(2) $$(BUILD)/sources
 	$$(archive)
 endef
-$(foreach p,$(filter-out node,$(PARTS)),$(eval $(call part_rule,$(p))))
+$(foreach p,$(filter-out node api,$(PARTS)),$(eval $(call part_rule,$(p))))
 $(eval $(call part_rule,node,$(coordinator_gen)))
+$(eval $(call part_rule,api,$(openapi_gen)))
 
 $(BUILD)/lib/libassent.a: $(call objects,$(sdk_src)) $(participant_gen) $(BUILD)/sources
 	$(archive)
@@ -204,7 +210,7 @@ $(BUILD)/test/sim: $(call objects,$(sim_src)) $(call part_libs,base core)
 $(benches): $(BUILD)/test/%: $(BUILD)/obj/test/bench/%.o $(call part_libs,$(PARTS)) $(sdk_a)
 	$(program)
 
--include $(patsubst %.o,%.d,$(call objects,$(all_src)) $(coordinator_gen) $(participant_gen))
+-include $(patsubst %.o,%.d,$(call objects,$(all_src)) $(coordinator_gen) $(participant_gen) $(openapi_gen))
 
 # clang-tidy, a stamp per file: an object is older than its sources and headers allow, so is its
 # stamp. Called by test/lint.sh with CC=clang.
@@ -242,6 +248,10 @@ N    ?= 100000
 sim: $(BUILD)/test/sim
 	$< $(SEED) $(N)
 
+# After a change of api/openapi.yaml or of the table of problems.
+contract:
+	/usr/bin/python3 api/contract.py
+
 golden-rewrite: $(BUILD)/test/golden
 	$< --rewrite
 
@@ -259,7 +269,7 @@ install: all
 	sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' participants/sdk/assent.pc.in \
 		>$(DESTDIR)$(prefix)/lib/pkgconfig/assent.pc
 	cp -R sql/coordinator sql/participant $(DESTDIR)$(prefix)/share/assent/sql/
-	install -m 644 README.md LICENSE api/openapi.yaml $(doc_dir)/
+	install -m 644 README.md LICENSE api/openapi.yaml api/openapi.json $(doc_dir)/
 
 clean:
 	rm -rf $(BUILD)
@@ -273,6 +283,7 @@ help:
 	@echo 'make asan            the tests under the address and undefined-behaviour sanitizers'
 	@echo 'make sim SEED= N=    the simulator alone'
 	@echo 'make golden-rewrite  accept what the golden tests print now'
+	@echo 'make contract        after changing api/openapi.yaml or the table of problems'
 	@echo 'make bench           measure'
 	@echo 'make install         DESTDIR= prefix=/usr/local'
 	@echo 'make clean'

@@ -73,6 +73,13 @@ void exchange_reply(struct exchange *x, int status, const char *content_type, st
 	       location ? 1 : 0);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): what a reply consists of */
+void exchange_reply_with(struct exchange *x, int status, const char *content_type, struct buf *body,
+                         const struct http_header *header, size_t n_header)
+{
+	finish(x, status, content_type, body, header, n_header);
+}
+
 void exchange_json(struct exchange *x, int status, struct buf *body, const char *location)
 {
 	exchange_reply(x, status, "application/json", body, location);

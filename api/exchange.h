@@ -16,7 +16,7 @@
 struct exchange {
 	struct node *node;
 	struct http_request *rq;
-	char gid[GID_MAX + 1]; /* from the path; "" when it has none */
+	char gid[GID_MAX + 1]; /* what the path names: a gid or a code; "" when it names none */
 	char request_id[65];
 };
 
@@ -26,6 +26,9 @@ struct exchange *exchange_new(struct node *node, struct http_request *rq);
 /* `body` is released. `location` may be NULL. */
 void exchange_reply(struct exchange *x, int status, const char *content_type, struct buf *body,
                     const char *location);
+/* The same with headers of its own, at most three. */
+void exchange_reply_with(struct exchange *x, int status, const char *content_type, struct buf *body,
+                         const struct http_header *header, size_t n_header);
 void exchange_json(struct exchange *x, int status, struct buf *body, const char *location);
 
 void exchange_problem(struct exchange *x, const struct complaint *c);

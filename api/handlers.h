@@ -19,5 +19,9 @@ route_handler handle_history;
 route_handler handle_livez;
 route_handler handle_readyz;
 route_handler handle_metrics;
+/* problems.c */
+route_handler handle_problems;
+route_handler handle_problem;
+route_handler handle_openapi;
 
 #endif /* API_HANDLERS_H */

@@ -8,13 +8,14 @@
 #include "api/api.h"
 #include "api/handlers.h"
 #include "base/log.h"
+#include "base/near.h"
 
 #define BODY_MAX       ((size_t)1024 * 1024)
 #define IDLE_TIMEOUT_S 75
 
 struct route {
 	const char *method;
-	const char *path; /* {gid} matches one segment */
+	const char *path; /* {gid} or {code} matches one segment */
 	route_handler *handler;
 	const char *query[3]; /* parameters it takes; ends with NULL */
 };
@@ -28,6 +29,9 @@ static const struct route route[] = {
     {"GET", "/livez", handle_livez, {NULL}},
     {"GET", "/readyz", handle_readyz, {NULL}},
     {"GET", "/metrics", handle_metrics, {NULL}},
+    {"GET", "/openapi.json", handle_openapi, {NULL}},
+    {"GET", "/problems", handle_problems, {NULL}},
+    {"GET", "/problems/{code}", handle_problem, {NULL}},
 };
 
 #define N_ROUTE (sizeof route / sizeof route[0])
@@ -37,13 +41,13 @@ struct api {
 	struct http_server *server;
 };
 
-/* `gid` gets what {gid} stands for, "" when it is too long to be one. */
+/* `gid` gets what {gid} or {code} stands for, "" when it is too long to be one. */
 static bool path_matches(const char *pattern, const char *path, char *gid)
 {
 	while (*pattern) {
 		size_t len;
 
-		if (strncmp(pattern, "{gid}", 5) != 0) {
+		if (*pattern != '{') {
 			if (*pattern++ != *path++)
 				return false;
 			continue;
@@ -56,7 +60,7 @@ static bool path_matches(const char *pattern, const char *path, char *gid)
 			memcpy(gid, path, len);
 			gid[len] = '\0';
 		}
-		pattern += 5;
+		pattern = strchr(pattern, '}') + 1;
 		path += len;
 	}
 	return *path == '\0';
@@ -80,8 +84,12 @@ static void serve(struct exchange *x, const struct route *r)
 	struct complaint c;
 
 	if (unknown) {
+		const char *near = near_match(unknown, r->query);
+
 		(void)complain(&c, PROBLEM_UNKNOWN_QUERY, "",
-		               "there is no query parameter \"%.64s\" here", unknown);
+		               "there is no query parameter \"%.64s\" here%s%s%s", unknown,
+		               near ? "; did you mean \"" : "", near ? near : "",
+		               near ? "\"?" : "");
 		exchange_problem(x, &c);
 	} else if (strstr(r->path, "{gid}") && !gid_valid(x->gid, strlen(x->gid))) {
 		exchange_fail(x, PROBLEM_INVALID_IDENTIFIER,

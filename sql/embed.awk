@@ -1,4 +1,4 @@
-# Turns SQL files into one C file: const char *const NAME[] (NULL-terminated, one element per
+# Turns text files into one C file: const char *const NAME[] (NULL-terminated, one element per
 # file in the order given) and const unsigned NAME_n. Call with -v name=NAME and LC_ALL=C.
 
 function close_file()
@@ -8,7 +8,7 @@ function close_file()
 }
 
 BEGIN {
-	print "/* Made from sql/ by sql/embed.awk. */"
+	print "/* Made by sql/embed.awk. */"
 	print "extern const char *const " name "[];"
 	print "extern const unsigned " name "_n;"
 	print ""

@@ -13,6 +13,11 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(ROOT / "api"))
+
+import contract  # noqa: E402
+
 BUILD = ROOT / (os.environ.get("BUILD") or "build")
 FUNCTION_LINES, FILE_LINES = 70, 500
 
@@ -239,6 +244,14 @@ def check_routes(files):
         yield f"api/routes.c: {method} {path} is in the contract only"
 
 
+def check_contract(files):
+    wanted = contract.made(files["api/openapi.yaml"], files["coordinator/node/problem.h"])
+    for path, text in wanted.items():
+        name = str(path.relative_to(ROOT))
+        if files.get(name) != text:
+            yield f"{name}: not up to date; run make contract"
+
+
 def check_compose(files):
     done = subprocess.run(
         ["docker-compose", "-f", "-", "config"], cwd=ROOT, text=True, capture_output=True,
@@ -318,6 +331,7 @@ FAULTS = [
     (check_readme_paths, fault("api/README.md", "Start with `api/gone.c`.\n")),
     (check_migrations, fault("sql/coordinator/999_x.sql", "")),
     (check_routes, fault("api/routes.c", '{ "GET", "/nowhere", x },\n')),
+    (check_contract, fault("api/openapi.json", "{}\n")),
     (check_compose, fault("docker-compose.yml", "services: [\n")),
     (check_compose, fault("docker-compose.yml", "services: {a: {image: b, ports: ['1:1']}}\n")),
     (check_purity, {"malloc"}),

@@ -5,8 +5,9 @@
 #include <stdio.h>
 
 static const struct problem_info info[PROBLEM_MAX] = {
-    [PROBLEM_NONE] = {"none", 200, false, "No problem"},
-#define X(id, code, status, retryable, title) [id] = {code, status, retryable, title},
+    [PROBLEM_NONE] = {"none", 200, false, "No problem", "", ""},
+#define X(id, code, status, retryable, title, meaning, remedy) \
+	[id] = {code, status, retryable, title, meaning, remedy},
     PROBLEM_LIST(X)
 #undef X
 };

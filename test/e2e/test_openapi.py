@@ -65,7 +65,7 @@ def test_objects_are_closed():
 
 def test_operations():
     ids = [operation["operationId"] for _, _, _, operation in operations()]
-    assert len(ids) == len(set(ids)) == 8
+    assert len(ids) == len(set(ids)) >= 8
     for path, method, item, operation in operations():
         parameters = [CONTRACT.resolve(p) for p in
                       item.get("parameters", []) + operation.get("parameters", [])]
@@ -99,10 +99,11 @@ def test_codes():
 def test_codes_are_the_daemons():
     """One C table makes the replies; the contract's table says the same."""
     with open(os.path.join(ROOT, "coordinator", "node", "problem.h"), encoding="utf-8") as f:
-        rows = re.findall(r'X\(PROBLEM_\w+, "(\w+)", (\d+), (true|false),', f.read())
+        rows = re.findall(r'\bX\(PROBLEM_(\w+),\s+(?:\\\s+)?"(\w+)", (\d+), (true|false),', f.read())
+    assert all(name.lower() == code for name, code, _, _ in rows)
     text = CONTRACT.schema("ProblemCode")["description"]
     table = re.findall(r"^\| (\w+) \| (\d+) \| (yes|no) \|", text, re.M)
-    assert {(c, s, r == "true") for c, s, r in rows} == {(c, s, r == "yes") for c, s, r in table}
+    assert [(c, s, r == "true") for _, c, s, r in rows] == [(c, s, r == "yes") for c, s, r in table]
 
 
 def test_table_of_members_agrees_with_the_schemas():
