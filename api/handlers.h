@@ -24,4 +24,7 @@ route_handler handle_problems;
 route_handler handle_problem;
 route_handler handle_openapi;
 
+/* admin_alerts.c */
+route_handler handle_alerts;
+
 #endif /* API_HANDLERS_H */

@@ -17,7 +17,7 @@ struct route {
 	const char *method;
 	const char *path; /* {gid} or {code} matches one segment */
 	route_handler *handler;
-	const char *query[3]; /* parameters it takes; ends with NULL */
+	const char *query[8]; /* parameters it takes; ends with NULL */
 };
 
 static const struct route route[] = {
@@ -26,6 +26,10 @@ static const struct route route[] = {
     {"GET", "/v1/transactions/{gid}", handle_get, {NULL}},
     {"GET", "/v1/transactions/{gid}/history", handle_history, {"limit", NULL}},
     {"GET", "/v1/transactions/{gid}/decision", handle_decision, {NULL}},
+    {"GET",
+     "/v1/admin/alerts",
+     handle_alerts,
+     {"state", "kind", "severity", "participant", "limit", "cursor", NULL}},
     {"GET", "/livez", handle_livez, {NULL}},
     {"GET", "/readyz", handle_readyz, {NULL}},
     {"GET", "/metrics", handle_metrics, {NULL}},

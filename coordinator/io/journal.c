@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "io/journal_alerts.h"
 #include "io/journal_rows.h"
 #include "io/sql.h"
 
@@ -28,6 +29,7 @@ struct journal {
 	struct columns update;
 	struct columns history[2]; /* being filled, and being written */
 	unsigned filling;
+	struct journal_alerts alerts;
 	uint64_t turn; /* how often the two changed places */
 	uint64_t place;
 	int64_t flush_started_us;
@@ -57,6 +59,7 @@ static void take_queue(struct journal *j)
 
 	columns_reset(&j->create, COLUMNS_CREATE);
 	columns_reset(&j->update, COLUMNS_UPDATE);
+	alerts_take(&j->alerts);
 	for (size_t n = 0; n < row_max && j->create.n_byte < JOURNAL_FLUSH_BYTES; n++) {
 		struct list *link = list_pop(&j->queue);
 		struct journal_entry *e;
@@ -69,6 +72,7 @@ static void take_queue(struct journal *j)
 		e->flying_place = e->queued_place;
 		list_push(&j->fly, &e->fly_link);
 		columns_add_entry(e->stored ? &j->update : &j->create, e);
+		alerts_take_entry(&j->alerts, e);
 	}
 	if (j->n_alone)
 		j->n_alone--;
@@ -108,6 +112,8 @@ static void flush(struct journal *j)
 		rc = columns_send(&j->create, batch, NULL);
 	if (rc == 0 && j->update.n_row)
 		rc = columns_send(&j->update, batch, NULL);
+	if (rc == 0)
+		rc = alerts_send(&j->alerts, batch);
 	if (rc == 0 && history_flying(j)->n_row)
 		rc = columns_send(history_flying(j), batch, j->cfg.node);
 	pg_batch_send(batch, on_done, j);
@@ -233,6 +239,8 @@ static void settle_written(struct journal *j, const struct pg_outcome *outcome)
 	}
 	j->stats.n_history += history_flying(j)->n_row;
 	columns_reset(history_flying(j), COLUMNS_HISTORY);
+	if (alerts_settle(&j->alerts) > 0 && j->cfg.on_alerts)
+		j->cfg.on_alerts(j->cfg.ctx);
 	report_durable(j);
 	report_refused(j, 0);
 	wake_waiters(j);
@@ -261,7 +269,7 @@ static void requeue(struct journal *j, bool alone)
 static bool idle(const struct journal *j)
 {
 	return list_empty(&j->queue) && j->history[0].n_row == 0 && j->history[1].n_row == 0 &&
-	       list_empty(&j->waiters);
+	       list_empty(&j->waiters) && alerts_idle(&j->alerts);
 }
 
 /* The database refused data, so nothing of this flush was written. What fails only with the commit
@@ -269,7 +277,8 @@ static bool idle(const struct journal *j)
 static void settle_refused(struct journal *j, const struct pg_outcome *outcome)
 {
 	size_t n_row = j->create.n_row + j->update.n_row;
-	size_t history_at = (j->create.n_row ? 1u : 0u) + (j->update.n_row ? 1u : 0u);
+	size_t alerts_at = (j->create.n_row ? 1u : 0u) + (j->update.n_row ? 1u : 0u);
+	size_t history_at = alerts_at + alerts_statements(&j->alerts);
 
 	log_error(NULL, "a flush of %zu records was refused: %s %s", n_row, outcome->sqlstate,
 	          outcome->message);
@@ -277,10 +286,17 @@ static void settle_refused(struct journal *j, const struct pg_outcome *outcome)
 	if (outcome->failed >= history_at && history_flying(j)->n_row) {
 		j->stats.n_history_dropped += history_flying(j)->n_row;
 		columns_reset(history_flying(j), COLUMNS_HISTORY);
+		alerts_give_back(&j->alerts);
+		requeue(j, false);
+	} else if (outcome->failed >= alerts_at && history_at > alerts_at) {
+		/* What people are told about a decision must not keep it from being made. */
+		log_error(NULL, "%zu alerts are lost", alerts_settle(&j->alerts));
 		requeue(j, false);
 	} else if (n_row > 1) {
+		alerts_give_back(&j->alerts);
 		requeue(j, true);
 	} else {
+		alerts_give_back(&j->alerts);
 		list_splice(&j->refused, &j->fly);
 		report_refused(j, ERR_DATA);
 	}
@@ -349,6 +365,7 @@ int journal_new(const struct journal_config *config, struct journal **out)
 	list_init(&j->waiters);
 	columns_reset(&j->history[0], COLUMNS_HISTORY);
 	columns_reset(&j->history[1], COLUMNS_HISTORY);
+	alerts_init(&j->alerts);
 	j->lazy_due_us = INT64_MAX;
 	j->hook = loop_hook_new(config->loop, maybe_flush, j);
 	j->timer = loop_timer_new(config->loop, on_timer, j);
@@ -370,6 +387,7 @@ void journal_free(struct journal *j)
 	columns_release(&j->update);
 	columns_release(&j->history[0]);
 	columns_release(&j->history[1]);
+	alerts_release(&j->alerts);
 	free(j);
 }
 
@@ -398,6 +416,7 @@ void journal_stop(struct journal *j)
 		continue;
 	columns_reset(&j->history[0], COLUMNS_HISTORY);
 	columns_reset(&j->history[1], COLUMNS_HISTORY);
+	alerts_clear(&j->alerts);
 	list_init(&waiters);
 	list_splice(&waiters, &j->waiters);
 	while ((link = list_pop(&waiters))) {
@@ -405,30 +424,6 @@ void journal_stop(struct journal *j)
 
 		w->fn(w->ctx, ERR_LOST);
 	}
-}
-
-void journal_entry_init(struct journal_entry *e)
-{
-	memset(e, 0, sizeof *e);
-	list_init(&e->queue_link);
-	list_init(&e->fly_link);
-}
-
-bool journal_entry_idle(const struct journal_entry *e)
-{
-	return list_empty(&e->queue_link) && list_empty(&e->fly_link);
-}
-
-void journal_entry_loaded(struct journal_entry *e, const struct journal_state *state)
-{
-	e->durable = *state;
-	e->stored = true;
-}
-
-void journal_forget(struct journal_entry *e)
-{
-	assert(list_empty(&e->fly_link));
-	list_remove(&e->queue_link);
 }
 
 /* The puts may come from a hook that runs after ours: each change asks for another turn. */
@@ -475,6 +470,13 @@ void journal_history(struct journal *j, const struct journal_attempt *a)
 	}
 	columns_add_attempt(h, a);
 	start_lazy_clock(j);
+}
+
+int journal_alert(struct journal *j, struct journal_entry *e, const struct journal_alert *alert)
+{
+	assert(j->running);
+	start_lazy_clock(j);
+	return alerts_add(&j->alerts, e, alert);
 }
 
 void journal_sync(struct journal *j, struct journal_waiter *w)

@@ -68,6 +68,7 @@ struct journal_entry {
 	uint64_t durable_seq; /* effects of this put, and of all before, may happen */
 	struct list queue_link;
 	struct list fly_link;
+	struct list alerts; /* that fly with it */
 };
 
 struct journal;
@@ -86,6 +87,8 @@ struct journal_config {
 	 * is not ours), ERR_LOST (an update found no row or another owner: we no longer own the
 	 * shard), ERR_DATA (the database refused this very row). It is idle now and may be freed. */
 	void (*on_refused)(void *ctx, struct journal_entry *entry, int err);
+	/* Alerts were raised or closed. May be NULL. */
+	void (*on_alerts)(void *ctx);
 	/* The result of a flush is unknown, or the session is of no use: the caller must call
 	 * journal_stop, forget what it holds and take the shards anew, with a new session. Until
 	 * it does, now or later, nothing is written. */
@@ -127,6 +130,24 @@ struct journal_attempt {
 };
 /* Always lazy. */
 void journal_history(struct journal *j, const struct journal_attempt *a);
+
+/* Raises an alert about a branch, or closes all of the branch's but the lasting ones. Raising one
+ * that is open and closing what is not open change nothing. */
+struct journal_alert {
+	bool close; /* the rest of the texts is not used then */
+	bool lasting;
+	const char *branch;
+	const char *kind;
+	const char *severity;
+	const char *participant;
+	const char *error;  /* alerts of one kind, participant and error are one */
+	const char *detail; /* NULL for none; valid UTF-8, like all of them */
+	int64_t at_us;      /* database time, since 1970 */
+};
+/* Written in the flush of the entry's newest record, or later when that is through: after the put
+ * of the step that raised it. Lazy by itself. ERR_NOMEM. */
+int journal_alert(struct journal *j, struct journal_entry *e,
+                  const struct journal_alert *alert) MUSTCHECK;
 
 /* Called once: everything put before journal_sync is durable (0), or nobody knows (ERR_LOST). */
 struct journal_waiter {

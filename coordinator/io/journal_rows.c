@@ -4,8 +4,9 @@
 
 #include "io/sql.h"
 
-#define CREATE_COLUMNS 13
-#define UPDATE_COLUMNS 8 /* the first of a creation's */
+#define CREATE_COLUMNS      13
+#define UPDATE_COLUMNS      8 /* the first of a creation's */
+#define ALERT_CLOSE_COLUMNS 5 /* the first of a raise's */
 
 static const enum pg_type entry_type[CREATE_COLUMNS] = {
     PG_TEXT,  PG_INT2, PG_INT8,        PG_INT2,        PG_INT2,  PG_TIMESTAMPTZ, PG_TIMESTAMPTZ,
@@ -14,6 +15,10 @@ static const enum pg_type entry_type[CREATE_COLUMNS] = {
 static const enum pg_type attempt_type[] = {
     PG_TEXT,        PG_INT2,        PG_INT8, PG_TEXT, PG_INT2, PG_INT4,
     PG_TIMESTAMPTZ, PG_TIMESTAMPTZ, PG_INT2, PG_INT2, PG_TEXT,
+};
+static const enum pg_type alert_type[] = {
+    PG_TEXT, PG_INT2, PG_INT8, PG_TEXT, PG_TIMESTAMPTZ, PG_TEXT,
+    PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_INT2,
 };
 
 static const struct {
@@ -24,11 +29,13 @@ static const struct {
     [COLUMNS_CREATE] = {SQL_CREATE, entry_type, CREATE_COLUMNS},
     [COLUMNS_UPDATE] = {SQL_UPDATE, entry_type, UPDATE_COLUMNS},
     [COLUMNS_HISTORY] = {SQL_HISTORY, attempt_type, sizeof attempt_type / sizeof attempt_type[0]},
+    [COLUMNS_ALERT_RAISE] = {SQL_ALERT_RAISE, alert_type, sizeof alert_type / sizeof alert_type[0]},
+    [COLUMNS_ALERT_CLOSE] = {SQL_ALERT_CLOSE, alert_type, ALERT_CLOSE_COLUMNS},
 };
 
 _Static_assert(sizeof attempt_type / sizeof attempt_type[0] <= COLUMNS_MAX, "columns fit");
 
-static void add_time(struct buf *b, int64_t us)
+void columns_add_time(struct buf *b, int64_t us)
 {
 	if (us == 0)
 		pg_array_add_null(b);
@@ -36,7 +43,7 @@ static void add_time(struct buf *b, int64_t us)
 		pg_array_add_int8(b, us - PG_EPOCH_US);
 }
 
-static void add_text(struct buf *b, const char *s)
+void columns_add_text(struct buf *b, const char *s)
 {
 	if (s)
 		pg_array_add_bytes(b, s, strlen(s));
@@ -71,15 +78,15 @@ void columns_add_entry(struct columns *c, const struct journal_entry *e)
 	pg_array_add_int8(&col[2], e->epoch);
 	pg_array_add_int2(&col[3], s->state);
 	pg_array_add_int2(&col[4], s->outcome);
-	add_time(&col[5], s->decided_us);
-	add_time(&col[6], s->ended_us);
+	columns_add_time(&col[5], s->decided_us);
+	columns_add_time(&col[6], s->ended_us);
 	pg_array_add_bytes(&col[7], s->branch, e->n_branch);
 	c->n_row++;
 	if (c->kind == COLUMNS_UPDATE)
 		return;
 	pg_array_add_int2(&col[8], e->mode);
-	add_time(&col[9], e->created_us);
-	add_time(&col[10], e->deadline_us);
+	columns_add_time(&col[9], e->created_us);
+	columns_add_time(&col[10], e->deadline_us);
 	pg_array_add_bytes(&col[11], e->body_sha256, 32);
 	pg_array_add_bytes(&col[12], e->submission, e->submission_len);
 	c->n_byte += e->submission_len;
@@ -89,20 +96,20 @@ void columns_add_attempt(struct columns *c, const struct journal_attempt *a)
 {
 	struct buf *col = c->column;
 
-	add_text(&col[0], a->gid);
+	columns_add_text(&col[0], a->gid);
 	pg_array_add_int2(&col[1], a->shard);
 	pg_array_add_int8(&col[2], a->epoch);
-	add_text(&col[3], a->branch);
+	columns_add_text(&col[3], a->branch);
 	pg_array_add_int2(&col[4], a->op);
 	pg_array_add_int4(&col[5], a->attempt);
-	add_time(&col[6], a->started_us);
-	add_time(&col[7], a->ended_us);
+	columns_add_time(&col[6], a->started_us);
+	columns_add_time(&col[7], a->ended_us);
 	if (a->status)
 		pg_array_add_int2(&col[8], a->status);
 	else
 		pg_array_add_null(&col[8]);
 	pg_array_add_int2(&col[9], a->verdict);
-	add_text(&col[10], a->error);
+	columns_add_text(&col[10], a->error);
 	c->n_row++;
 }
 

@@ -15,6 +15,8 @@ enum columns_kind {
 	COLUMNS_CREATE,
 	COLUMNS_UPDATE,
 	COLUMNS_HISTORY,
+	COLUMNS_ALERT_RAISE,
+	COLUMNS_ALERT_CLOSE,
 };
 
 struct columns {
@@ -30,6 +32,10 @@ void columns_release(struct columns *c);
 /* e->flying, as a creation or an update. */
 void columns_add_entry(struct columns *c, const struct journal_entry *e);
 void columns_add_attempt(struct columns *c, const struct journal_attempt *a);
+
+/* For those who fill columns themselves: 0 and NULL become null. */
+void columns_add_time(struct buf *b, int64_t us);
+void columns_add_text(struct buf *b, const char *s);
 
 /* One statement for all rows. `extra`, when not NULL, is one more text parameter. ERR_NOMEM when an
  * add ran out of memory: nothing was added to the batch. */

@@ -88,6 +88,60 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 			PG_INT2_ARRAY, PG_TEXT_ARRAY, PG_TEXT },
 		.n_param = 12,
 	},
+	[SQL_ALERT_RAISE] = {
+		.name = "alert_raise",
+		/* A branch that is a member already is no new occurrence: after a restart nobody
+		 * remembers. Of two in one flush the later one speaks for the alert. */
+		.sql =
+		"WITH u AS (SELECT DISTINCT ON (u.gid, u.branch, u.kind) u.*"
+		"  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) WITH ORDINALITY"
+		"  AS u(gid, shard, epoch, branch, at, kind, severity, participant, error, detail,"
+		"   lasting, n)"
+		"  JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch"
+		"  ORDER BY u.gid, u.branch, u.kind, u.n DESC),"
+		" fresh AS (SELECT * FROM u WHERE NOT EXISTS (SELECT FROM assent.alert_member m"
+		"  WHERE m.gid = u.gid AND m.branch = u.branch AND m.kind = u.kind"
+		"  AND (m.closed_at IS NULL OR m.lasting))),"
+		" a AS (INSERT INTO assent.alert AS a (kind, severity, participant, error, gid, branch,"
+		"   detail, count, n_open, first_at, last_at)"
+		"  SELECT kind, max(severity), participant, error, (array_agg(gid ORDER BY n DESC))[1],"
+		"   (array_agg(branch ORDER BY n DESC))[1], (array_agg(detail ORDER BY n DESC))[1],"
+		"   count(*), count(*), min(at), max(at) FROM fresh GROUP BY kind, participant, error"
+		"  ON CONFLICT (kind, participant, error) WHERE closed_at IS NULL DO UPDATE SET"
+		"   gid = excluded.gid, branch = excluded.branch, detail = excluded.detail,"
+		"   count = a.count + excluded.count, n_open = a.n_open + excluded.n_open,"
+		"   last_at = greatest(a.last_at, excluded.last_at)"
+		"  RETURNING a.id, a.kind, a.participant, a.error)"
+		" INSERT INTO assent.alert_member (gid, branch, kind, alert, lasting, raised_at)"
+		" SELECT f.gid, f.branch, f.kind, a.id, f.lasting <> 0, f.at FROM fresh f"
+		" JOIN a ON a.kind = f.kind AND a.participant = f.participant AND a.error = f.error"
+		" ON CONFLICT (gid, branch, kind) DO UPDATE SET alert = excluded.alert,"
+		"  lasting = excluded.lasting, raised_at = excluded.raised_at, closed_at = NULL",
+		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_TEXT_ARRAY,
+			PG_TIMESTAMPTZ_ARRAY, PG_TEXT_ARRAY, PG_TEXT_ARRAY, PG_TEXT_ARRAY,
+			PG_TEXT_ARRAY, PG_TEXT_ARRAY, PG_INT2_ARRAY },
+		.n_param = 11,
+	},
+	[SQL_ALERT_CLOSE] = {
+		.name = "alert_close",
+		.sql =
+		"WITH m AS (UPDATE assent.alert_member m SET closed_at = greatest(u.at, m.raised_at)"
+		"  FROM unnest($1, $2, $3, $4, $5) AS u(gid, shard, epoch, branch, at)"
+		"  JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch"
+		"  WHERE m.gid = u.gid AND m.branch = u.branch AND NOT m.lasting"
+		"  AND m.closed_at IS NULL RETURNING m.alert, m.closed_at),"
+		" n AS (SELECT alert, count(*) AS n, max(closed_at) AS at FROM m GROUP BY alert)"
+		" UPDATE assent.alert a SET n_open = a.n_open - n.n,"
+		"  closed_at = CASE WHEN a.n_open = n.n THEN greatest(n.at, a.last_at) END"
+		" FROM n WHERE a.id = n.alert",
+		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_TEXT_ARRAY,
+			PG_TIMESTAMPTZ_ARRAY },
+		.n_param = 5,
+	},
+	[SQL_ALERT_COUNTS] = {
+		.name = "alert_counts",
+		.sql = "SELECT kind, count(*) FROM assent.alert WHERE closed_at IS NULL GROUP BY kind",
+	},
 	[SQL_LOCK] = {
 		.name = "lock_shards",
 		/* got, and who holds what is missing */
@@ -142,6 +196,19 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 	},
 };
 
+/* In the order of enum alert_column in api/alerts.c. Open alerts name members that are open, and
+ * closed ones those that were; twenty at most. */
+#define ALERT_MEMBERS(which) \
+	"SELECT json_agg(json_build_object('gid', m.gid, 'branch', m.branch)) FROM (SELECT gid, branch" \
+	" FROM assent.alert_member WHERE alert = a.id" which " ORDER BY raised_at DESC LIMIT 20) m"
+#define ALERTS(which) \
+	"SELECT a.id, a.kind, a.severity, a.participant, a.error, a.gid, a.branch, a.detail, a.count," \
+	" a.n_open, a.first_at, a.last_at, a.closed_at, coalesce(CASE WHEN a.closed_at IS NULL THEN (" \
+	ALERT_MEMBERS(" AND closed_at IS NULL") ") ELSE (" ALERT_MEMBERS("") ") END, '[]')::text" \
+	" FROM assent.alert a WHERE " which " AND ($2 IS NULL OR a.kind = $2)" \
+	" AND ($3 IS NULL OR a.severity = $3) AND ($4 IS NULL OR a.participant = $4)" \
+	" AND ($5 IS NULL OR a.id < $5) ORDER BY a.id DESC LIMIT $6"
+
 const struct pg_statement sql_read_statement[SQL_READ_MAX] = {
 	[SQL_GET] = {
 		.name = "get_txn",
@@ -172,6 +239,18 @@ const struct pg_statement sql_read_statement[SQL_READ_MAX] = {
 		" FROM assent.history WHERE gid = $1 ORDER BY started_at, branch, op, attempt LIMIT $2",
 		.param = { PG_TEXT, PG_INT8 },
 		.n_param = 2,
+	},
+	[SQL_ALERTS_ANY] = {
+		.name = "alerts_any",
+		.sql = ALERTS("($1 IS DISTINCT FROM 'closed' OR a.closed_at IS NOT NULL)"),
+		.param = { PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_INT8, PG_INT8 },
+		.n_param = 6,
+	},
+	[SQL_ALERTS_OPEN] = {
+		.name = "alerts_open",
+		.sql = ALERTS("$1 IS NOT NULL AND a.closed_at IS NULL"),
+		.param = { PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_INT8, PG_INT8 },
+		.n_param = 6,
 	},
 	[SQL_PING] = {
 		.name = "ping",

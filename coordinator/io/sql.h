@@ -15,13 +15,16 @@ enum sql_write {
 	SQL_CREATE = 0, /* new transactions */
 	SQL_UPDATE,     /* their later states */
 	SQL_HISTORY,    /* calls made */
-	SQL_LOCK,       /* try every shard's lock */
-	SQL_UNLOCK,     /* give all of them back */
-	SQL_TAKE,       /* raise the epochs */
-	SQL_HELLO,      /* who is this database, what time is it there */
-	SQL_LOAD,       /* one page of unfinished transactions */
-	SQL_PARTITIONS, /* history partitions of the next days */
-	SQL_FIND,       /* one transaction, as its owner has it */
+	SQL_ALERT_RAISE,
+	SQL_ALERT_CLOSE,
+	SQL_ALERT_COUNTS, /* open ones by kind */
+	SQL_LOCK,         /* try every shard's lock */
+	SQL_UNLOCK,       /* give all of them back */
+	SQL_TAKE,         /* raise the epochs */
+	SQL_HELLO,        /* who is this database, what time is it there */
+	SQL_LOAD,         /* one page of unfinished transactions */
+	SQL_PARTITIONS,   /* history partitions of the next days */
+	SQL_FIND,         /* one transaction, as its owner has it */
 	SQL_WRITE_MAX,
 };
 
@@ -30,6 +33,8 @@ enum sql_read {
 	SQL_BRANCH_CALLS, /* calls per branch, and the newest failure */
 	SQL_EXISTS,       /* is there such a transaction */
 	SQL_ATTEMPTS,     /* its history */
+	SQL_ALERTS_ANY,   /* alerts, newest first */
+	SQL_ALERTS_OPEN,  /* those that are open */
 	SQL_PING,
 	SQL_READ_MAX,
 };

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "node/alerts.h"
 #include "node/node.h"
 #include "node/participant.h"
 
@@ -34,7 +35,8 @@ static void answer_all(struct gtx *g, enum wait_for what, enum wait_result resul
 	}
 }
 
-static void raise_alert(struct gtx *g, const struct action *a)
+/* The alert itself is in the journal, with the record; this tells those who watch the process. */
+static void report_alert(struct gtx *g, const struct action *a)
 {
 	g->node->metrics.alerts[a->alert]++;
 	log_warn(g->gid, "branch %s needs attention: %s", g->spec.branch[a->branch].id,
@@ -63,7 +65,7 @@ static void perform(struct gtx *g, const struct action *act, size_t n)
 				participant_call(g, a);
 			break;
 		case ACT_ALERT:
-			raise_alert(g, a);
+			report_alert(g, a);
 			break;
 		case ACT_ALERT_CLOSE:
 			log_info(g->gid, "branch %s answers again", g->spec.branch[a->branch].id);
@@ -152,6 +154,7 @@ void driver_step(struct gtx *g, const struct event *ev)
 	}
 	if (fx.record.present)
 		put_record(g, fx.record.forced);
+	alerts_put(g, &fx);
 	timer_set(&g->node->timers, &g->timer, txn_due_us(&g->txn));
 	if (fx.n_act == 0)
 		return;

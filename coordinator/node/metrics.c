@@ -117,6 +117,11 @@ void metrics_render(const struct node *node, struct buf *out)
 	for (int i = 0; i <= ALERT_HEURISTIC; i++)
 		buf_printf(out, "assent_alerts_raised_total{kind=\"%s\"} %llu\n",
 		           alert_kind_str((enum alert_kind)i), (unsigned long long)m->alerts[i]);
+	head(out, "assent_alerts_open", "gauge", "Open alerts by kind.");
+	for (int i = 0; i < ALERT_KIND_MAX; i++)
+		buf_printf(out, "assent_alerts_open{kind=\"%s\"} %llu\n",
+		           alert_kind_str((enum alert_kind)i),
+		           (unsigned long long)node->alerts_open[i]);
 	head(out, "assent_http_requests_total", "counter", "Answered requests by status class.");
 	for (int i = 1; i < 6; i++)
 		buf_printf(out, "assent_http_requests_total{status=\"%dxx\"} %llu\n", i,

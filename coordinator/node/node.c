@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "io/sql.h"
+#include "node/alerts.h"
 #include "node/driver.h"
 #include "node/participant.h"
 #include "node/shards.h"
@@ -30,6 +31,11 @@ void node_lost(struct node *n, const char *why)
 		return;
 	n->lost_why = why;
 	loop_hook_kick(n->hook);
+}
+
+static void on_alerts(void *ctx)
+{
+	alerts_count(ctx);
 }
 
 static void on_journal_lost(void *ctx, const char *why)
@@ -106,6 +112,7 @@ static int open_journal(struct node *n)
 	        .stall_us = STALL_US,
 	        .on_durable = driver_on_durable,
 	        .on_refused = driver_on_refused,
+	        .on_alerts = on_alerts,
 	        .on_lost = on_journal_lost,
 	        .ctx = n,
 	    },

@@ -44,6 +44,9 @@ struct node {
 	struct map txns; /* struct gtx by gid */
 	struct list failed_calls;
 	struct metrics metrics;
+	uint64_t alerts_open[ALERT_KIND_MAX]; /* as last heard from the database */
+	bool counting_alerts;
+	bool count_alerts_again;
 
 	enum node_state state;
 	bool draining;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "io/sql.h"
+#include "node/alerts.h"
 #include "node/driver.h"
 #include "node/recover.h"
 
@@ -69,6 +70,7 @@ static void on_loaded(struct node *n, int err)
 	log_info(NULL, "serving: cluster %s, %d shards, %zu unfinished transactions", n->cluster,
 	         NODE_SHARDS, n->txns.n);
 	make_partitions(n);
+	alerts_count(n);
 }
 
 /* Rows of SQL_TAKE and SQL_HELLO. */
