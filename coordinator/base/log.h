@@ -1,5 +1,6 @@
 /*
- * log.h - log lines to stderr, logfmt: ts= level= [gid=] msg= key=value ...
+ * log.h - log lines to stderr, as logfmt (ts= level= [gid=] msg=) or as one JSON object a line
+ * with the same members.
  *
  * One line, one write(2). Every line about a transaction carries its gid. No
  * payload, token or header value is ever logged. Not re-entrant from signals.
@@ -18,6 +19,17 @@ enum log_level {
 void log_set_level(enum log_level level);
 /* "debug", "info", "warn", "error"; negative when it is none of them. */
 int log_level_parse(const char *s);
+
+enum log_format {
+	LOG_LOGFMT = 0,
+	LOG_JSON,
+};
+
+/* Default LOG_LOGFMT. */
+void log_set_format(enum log_format format);
+enum log_format log_get_format(void);
+/* "logfmt", "json"; negative when it is neither. */
+int log_format_parse(const char *s);
 
 /* `gid` NULL for lines about no transaction. The message is formatted, then quoted and escaped,
  * so that nothing a stranger sends can forge a line. */
