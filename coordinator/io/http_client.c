@@ -208,13 +208,16 @@ static struct http_call *call_new(struct http_client *c, const struct http_call_
 struct http_call *http_client_call(struct http_client *c, const struct http_call_spec *spec)
 {
 	struct http_call *call = call_new(c, spec);
+	struct peer_share share = {.place = spec->concurrency, .queue = spec->queue_max};
 	int64_t timeout_us = spec->timeout_us;
 	int err;
 
 	if (call == NULL)
 		return NULL;
-	err = headers_sane(spec) ? peers_enter(&c->peers, spec->url, spec->urgent, &call->slot)
-	                         : ERR_INVALID;
+	err = ERR_INVALID;
+	if (headers_sane(spec) && (spec->peer != NULL || strstr(spec->url, "://") != NULL))
+		err = peers_enter(&c->peers, spec->peer != NULL ? spec->peer : spec->url, &share,
+		                  spec->urgent, &call->slot);
 	if (err != 0) {
 		call_done(call, err == ERR_INVALID ? ERR_IO : err);
 		return call;
@@ -253,7 +256,6 @@ static int client_init(struct http_client *c, struct loop *l,
 {
 	struct peer_limits limits = {
 	    .place = config->concurrency,
-	    .urgent = config->concurrency < 4 ? 1 : config->concurrency / 4,
 	    .queue = config->queue_max,
 	    .peer = config->peer_max,
 	};

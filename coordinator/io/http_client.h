@@ -1,8 +1,8 @@
 /*
  * http_client.h - HTTP out: calls to participants, over transfer.h (libcurl).
  *
- * Calls go through a queue per peer (scheme, host and port of the URL), so that a slow peer
- * never delays another. Of a peer's `concurrency` places, a quarter (at least one) is kept for
+ * Calls go through a queue per peer (the peer that the call names, or else scheme, host and port
+ * of the URL), so that a slow peer never delays another. Of a peer's `concurrency` places, a quarter (at least one) is kept for
  * urgent calls: second phases overtake first phases, because a first phase may be waiting for
  * a lock that only a second phase frees.
  *
@@ -48,6 +48,9 @@ typedef void http_result_fn(void *ctx, const struct http_result *result);
 
 struct http_call_spec {
 	const char *url;
+	const char *peer;     /* a name without "://": whose queue it takes; NULL: by the URL */
+	unsigned concurrency; /* of that peer, from this call on, at least 2; 0: the client's */
+	unsigned queue_max;   /* likewise */
 	const char *const *header; /* "Name: value", n_header of them; copied */
 	size_t n_header;
 	const char *body; /* borrowed until the callback or the cancel */

@@ -18,7 +18,9 @@ struct peer {
 	struct list others;
 	unsigned n_queued[2]; /* others, urgent */
 	unsigned n_active[2];
-	char key[]; /* "scheme://host:port" */
+	struct peer_share share;
+	unsigned kept; /* places for urgent slots only */
+	char key[];    /* a name or "scheme://host:port" */
 };
 
 int peers_init(struct peers *ps, const struct peer_limits *limits)
@@ -43,14 +45,16 @@ void peers_release(struct peers *ps)
 }
 
 /* Grouping only: what the URL means is for the library that calls it. */
-static int key_of_url(const char *url, struct buf *key)
+static int key_of(const char *url, struct buf *key)
 {
 	const char *host = strstr(url, "://");
 	const char *colon, *bracket;
 	size_t len;
 
-	if (host == NULL)
-		return ERR_INVALID;
+	if (host == NULL) {
+		buf_puts(key, url);
+		return key->failed || key->data == NULL ? ERR_NOMEM : 0;
+	}
 	host += 3;
 	len = strcspn(host, "/?#");
 	for (const char *p = url; p < host + len; p++)
@@ -86,11 +90,11 @@ static int peer_new(struct peers *ps, const struct buf *key, struct peer **out)
 	return map_put(&ps->map, &p->node, p->key, key->len);
 }
 
-static int peer_find(struct peers *ps, const char *url, struct peer **out)
+static int peer_find(struct peers *ps, const char *who, struct peer **out)
 {
 	struct buf key = BUF_INIT;
 	struct map_node *node;
-	int err = key_of_url(url, &key);
+	int err = key_of(who, &key);
 
 	if (err == 0) {
 		node = map_get(&ps->map, key.data, key.len);
@@ -103,21 +107,30 @@ static int peer_find(struct peers *ps, const char *url, struct peer **out)
 	return err;
 }
 
-static bool peer_has_place(const struct peers *ps, const struct peer *p, bool urgent)
+static void peer_set_share(const struct peers *ps, struct peer *p, const struct peer_share *share)
 {
-	if (p->n_active[true] + p->n_active[false] >= ps->limits.place)
-		return false;
-	return urgent || p->n_active[false] < ps->limits.place - ps->limits.urgent;
+	p->share.place = share->place != 0 ? share->place : ps->limits.place;
+	p->share.queue = share->queue != 0 ? share->queue : ps->limits.queue;
+	p->kept = p->share.place < 4 ? 1 : p->share.place / 4;
 }
 
-int peers_enter(struct peers *ps, const char *url, bool urgent, struct peer_slot *slot)
+static bool peer_has_place(const struct peer *p, bool urgent)
+{
+	if (p->n_active[true] + p->n_active[false] >= p->share.place)
+		return false;
+	return urgent || p->n_active[false] < p->share.place - p->kept;
+}
+
+int peers_enter(struct peers *ps, const char *who, const struct peer_share *share, bool urgent,
+                struct peer_slot *slot)
 {
 	struct peer *p;
-	int err = peer_find(ps, url, &p);
+	int err = peer_find(ps, who, &p);
 
 	if (err != 0)
 		return err;
-	if (p->n_queued[urgent] >= ps->limits.queue && !peer_has_place(ps, p, urgent))
+	peer_set_share(ps, p, share);
+	if (p->n_queued[urgent] >= p->share.queue && !peer_has_place(p, urgent))
 		return ERR_LIMIT;
 	slot->peer = p;
 	slot->urgent = urgent;
@@ -135,7 +148,7 @@ struct peer_slot *peers_next(struct peers *ps, struct peer *p)
 	struct peer_slot *slot;
 	struct list *e;
 
-	if (!peer_has_place(ps, p, urgent))
+	if (!peer_has_place(p, urgent))
 		return NULL;
 	e = list_pop(urgent ? &p->urgent : &p->others);
 	if (e == NULL)

@@ -1,10 +1,11 @@
 /*
- * peers.h - who may call now: places and queues per peer (scheme, host and port of a URL).
+ * peers.h - who may call now: places and queues per peer (a name, or scheme, host and port of a
+ * URL).
  *
  * A slot is somebody's wish to call a peer: peers_enter queues it, peers_next hands out the next
  * one that has a place (it is active then), peers_leave takes it away whatever it is. Urgent
- * slots overtake the others and may take every place; the others never take the last `urgent`
- * ones. A peer is forgotten when room is needed and it has no slots.
+ * slots overtake the others and may take every place; the others never take the last
+ * quarter. A peer is forgotten when room is needed and it has no slots.
  *
  * No allocation but for new peers; slots belong to the caller.
  */
@@ -21,10 +22,15 @@
 struct peer;
 
 struct peer_limits {
-	unsigned place;  /* active slots per peer */
-	unsigned urgent; /* of these, kept for urgent slots */
-	unsigned queue;  /* waiting slots per peer, urgent and others counted apart */
+	unsigned place; /* active slots per peer */
+	unsigned queue; /* waiting slots per peer, urgent and others counted apart */
 	unsigned peer;
+};
+
+/* What one peer has; 0: as in the limits. */
+struct peer_share {
+	unsigned place; /* a quarter of it, at least one, is kept for urgent slots */
+	unsigned queue;
 };
 
 struct peers {
@@ -46,9 +52,10 @@ int peers_init(struct peers *ps, const struct peer_limits *limits) MUSTCHECK;
 /* Slots still inside are not touched. */
 void peers_release(struct peers *ps);
 
-/* ERR_LIMIT when the peer's queue is full or all peers are busy, ERR_INVALID when the URL has no
- * "://", ERR_NOMEM. */
-int peers_enter(struct peers *ps, const char *url, bool urgent, struct peer_slot *slot) MUSTCHECK;
+/* `who` is a URL or, without "://", a name. The share of its latest slot is the peer's. ERR_LIMIT
+ * when the peer's queue is full or all peers are busy, ERR_NOMEM. */
+int peers_enter(struct peers *ps, const char *who, const struct peer_share *share, bool urgent,
+                struct peer_slot *slot) MUSTCHECK;
 /* The peer's next slot that may start, NULL when there is none. */
 struct peer_slot *peers_next(struct peers *ps, struct peer *p);
 /* Returns the peer that may now have a place to give, or NULL. */
