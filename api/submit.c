@@ -252,7 +252,8 @@ void handle_submit(struct exchange *x)
 		exchange_fail(x, PROBLEM_OVERLOADED, "out of memory; try again");
 		return;
 	}
-	if (submission_decode(g->body, g->body_len, x->node->allow, &g->arena, &g->spec, &c) ||
+	if (submission_decode(g->body, g->body_len, x->node->config->registry, &g->arena, &g->spec,
+	                      &c) ||
 	    choose_gid(x, g, &c)) {
 		gtx_free(g);
 		exchange_problem(x, &c);

@@ -134,4 +134,12 @@ void pg_put_int8(struct buf *b, int64_t v);
 int pg_run(const char *conninfo, const char *const *sql, size_t n_sql, struct buf *value,
            char *message, size_t size) MUSTCHECK;
 
+/* --- Connection strings --- */
+
+/* For people: key=value pairs with *** for passwords, "***" for what cannot be read. Caller frees;
+ * NULL when out of memory. */
+char *pg_conninfo_masked(const char *conninfo) MUSTCHECK;
+/* ERR_INVALID with what libpq says when it cannot be read. */
+int pg_conninfo_check(const char *conninfo, char *why, size_t size) MUSTCHECK;
+
 #endif /* IO_PG_H */

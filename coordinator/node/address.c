@@ -311,6 +311,19 @@ static const char *parse_url(const char *url, size_t len, struct authority *a, s
 	return fault;
 }
 
+int address_parse(const char *url, size_t len, char *why, size_t why_size)
+{
+	struct authority a;
+	struct host host;
+	uint16_t port;
+	const char *fault = parse_url(url, len, &a, &host, &port);
+
+	if (!fault)
+		return 0;
+	(void)snprintf(why, why_size, "%s", fault);
+	return ERR_INVALID;
+}
+
 int address_check(const struct address_list *l, const char *url, size_t len, char *why,
                   size_t why_size)
 {

@@ -26,6 +26,8 @@ int address_list_new(const char *rules, struct address_list **out, char *why,
                      size_t why_size) MUSTCHECK;
 void address_list_free(struct address_list *l);
 
+/* Whether it is a usable URL, allowed or not: 0 or ERR_INVALID, with a sentence in `why`. */
+int address_parse(const char *url, size_t len, char *why, size_t why_size) MUSTCHECK;
 /* 0; ERR_INVALID (not a usable URL) or ERR_DENIED (no rule allows it), with a sentence in `why`. */
 int address_check(const struct address_list *l, const char *url, size_t len, char *why,
                   size_t why_size) MUSTCHECK;

@@ -23,11 +23,15 @@ static const char *const own_headers[] = {
     "Trailer", "Keep-Alive",      "Proxy-Connection", NULL,
 };
 
+/* registry_check for what may be a name, registry_check_url for an operation's address. */
+typedef int address_check_fn(const struct registry *r, const char *s, size_t len, char *why,
+                             size_t size);
+
 static enum problem read_address(struct decoder *d, const struct json_value *object,
-                                 const char *member, const char **out)
+                                 const char *member, address_check_fn *check, const char **out)
 {
 	const struct json_value *v = json_member(object, member);
-	char why[160];
+	char why[256];
 	enum problem p;
 	const char *s;
 	size_t len;
@@ -37,7 +41,11 @@ static enum problem read_address(struct decoder *d, const struct json_value *obj
 	if (p)
 		return p;
 	s = json_str(v, &len);
-	rc = d->allow ? address_check(d->allow, s, len, why, sizeof why) : 0;
+	if (!d->registry)
+		return decoder_copy_str(d, s, len, out);
+	rc = check(d->registry, s, len, why, sizeof why);
+	if (rc == ERR_NOTFOUND)
+		return decoder_reject(d, PROBLEM_PARTICIPANT_UNKNOWN, member, "%s", why);
 	if (rc == ERR_DENIED)
 		return decoder_reject(d, PROBLEM_PARTICIPANT_NOT_ALLOWED, member, "%s", why);
 	if (rc < 0)
@@ -63,7 +71,8 @@ static enum problem read_ops(struct decoder *d, const struct json_value *branch,
 	p = decoder_check_members(d, ops, op_members);
 	for (size_t i = 0; op_members[i] && p == PROBLEM_NONE; i++) {
 		if (json_member(ops, op_members[i]))
-			p = read_address(d, ops, op_members[i], &out->op_url[op[i]]);
+			p = read_address(d, ops, op_members[i], registry_check_url,
+			                 &out->op_url[op[i]]);
 	}
 	d->path[path_len] = '\0';
 	return p;
@@ -134,7 +143,7 @@ enum problem branch_decode(struct decoder *d, const struct json_value *v,
 		                      "every branch needs the address of its participant");
 	p = read_branch_id(d, v, sub, index);
 	if (p == PROBLEM_NONE)
-		p = read_address(d, v, "participant", &b->participant);
+		p = read_address(d, v, "participant", registry_check, &b->participant);
 	if (p == PROBLEM_NONE)
 		p = decoder_read_int(d, v, "timeout_ms", (int64_t[]){1, 60000}, &timeout_ms);
 	if (p == PROBLEM_NONE)

@@ -1,9 +1,8 @@
 #include "node/config.h"
 
 #include <arpa/inet.h>
-#include <ctype.h>
+#include <assert.h>
 #include <errno.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,26 +10,11 @@
 
 #include "base/log.h"
 #include "base/near.h"
+#include "io/pg.h"
+#include "node/config_private.h"
 
-#define KEY_MAX        64
-#define LINE_MAX_BYTES 4096
-
-enum option_type {
-	OPT_STR,
-	OPT_BOOL,
-	OPT_INT,
-	OPT_LEVEL,
-};
-
-struct option {
-	const char *key;
-	enum option_type type;
-	size_t offset;
-	const char *value; /* default, as text */
-	int64_t min, max;  /* OPT_INT */
-	const char *arg;   /* for --help; NULL for switches */
-	const char *help;
-};
+#define DEFAULT_FILE "/etc/assent/assentd.conf"
+#define PARTICIPANT  "participant."
 
 #define AT(member) offsetof(struct config, member)
 
@@ -40,26 +24,32 @@ static const struct option option[] = {
 	  "read options from FILE; without it /etc/assent/assentd.conf, if that exists" },
 	{ "listen", OPT_STR, AT(listen), "127.0.0.1:7470", 0, 0, "ADDRESS:PORT",
 	  "where to serve; port 0 picks a free one; an IPv6 address stands in brackets" },
-	{ "database", OPT_STR, AT(database), "", 0, 0, "CONNINFO",
+	{ "database", OPT_CONNINFO, AT(database), "", 0, 0, "CONNINFO",
 	  "PostgreSQL, as libpq takes it; a password belongs into a passfile or ASSENT_DATABASE, not here" },
 	{ "dev", OPT_BOOL, AT(dev), "no", 0, 0, NULL,
 	  "start a private PostgreSQL and allow participants on loopback; not for production" },
 	{ "dev_dir", OPT_STR, AT(dev_dir), "", 0, 0, "DIR",
 	  "where --dev keeps its PostgreSQL; default /tmp/assent-dev-UID" },
-	{ "participant_allow", OPT_STR, AT(participant_allow), "", 0, 0, "RULES",
+	{ "participant_allow", OPT_STR | OPT_LIVE, AT(participant_allow), "", 0, 0, "RULES",
 	  "addresses that may be called: scheme://host[:port], ... (host: name, IP, CIDR or loopback; port * for any)" },
+	{ "participant.NAME", OPT_PARTICIPANT | OPT_LIVE, AT(registry), "", 0, 0,
+	  "'URL [concurrency=N] [queue=N] [secret=FILE]'",
+	  "a participant that submissions name; its own limits; the file of the secret that signs its calls" },
 	{ "allow_unauthenticated", OPT_BOOL, AT(allow_unauthenticated), "no", 0, 0, NULL,
 	  "serve beyond loopback although everyone who reaches the port may do everything" },
 	{ "node", OPT_STR, AT(node), "", 0, 0, "NAME",
 	  "this node's name in history and logs; default HOST:PID" },
-	{ "log_level", OPT_LEVEL, AT(log_level), "info", 0, 0, "LEVEL", "debug, info, warn or error" },
-	{ "in_flight_max", OPT_INT, AT(in_flight_max), "20000", 1, 10000000, "N",
+	{ "log_level", OPT_LEVEL | OPT_LIVE, AT(log_level), "info", 0, 0, "LEVEL",
+	  "debug, info, warn or error" },
+	{ "log_format", OPT_FORMAT | OPT_LIVE, AT(log_format), "logfmt", 0, 0, "FORMAT",
+	  "logfmt or json, one object a line" },
+	{ "in_flight_max", OPT_INT | OPT_LIVE, AT(in_flight_max), "20000", 1, 10000000, "N",
 	  "transactions in memory; more are refused with 503" },
 	{ "connection_max", OPT_INT, AT(connection_max), "4096", 8, 100000, "N",
 	  "client connections at a time" },
-	{ "participant_concurrency", OPT_INT, AT(participant_concurrency), "64", 2, 10000, "N",
+	{ "participant_concurrency", OPT_INT | OPT_LIVE, AT(participant_concurrency), "64", 2, 10000, "N",
 	  "calls under way per participant; a quarter is kept for second phases" },
-	{ "participant_queue_max", OPT_INT, AT(participant_queue_max), "20000", 1, 10000000, "N",
+	{ "participant_queue_max", OPT_INT | OPT_LIVE, AT(participant_queue_max), "20000", 1, 10000000, "N",
 	  "calls waiting per participant" },
 	{ "flush_interval_us", OPT_INT, AT(flush_interval_us), "1000", 0, 1000000, "MICROSECONDS",
 	  "pause between group commits when more than 16 transactions are in flight" },
@@ -68,13 +58,36 @@ static const struct option option[] = {
 
 #define N_OPTION (sizeof option / sizeof option[0])
 
-static const struct option *find(const char *key)
+static_assert(N_OPTION <= CONFIG_OPTION_MAX, "room for the place of every option");
+
+const struct option *config_option(size_t i)
 {
+	return &option[i];
+}
+
+size_t config_n_option(void)
+{
+	return N_OPTION;
+}
+
+const struct option *config_find(const char *key, const char **participant)
+{
+	size_t prefix = strlen(PARTICIPANT);
+	bool named = strncmp(key, PARTICIPANT, prefix) == 0;
+
+	*participant = named ? key + prefix : NULL;
 	for (size_t i = 0; i < N_OPTION; i++) {
-		if (strcmp(option[i].key, key) == 0)
+		bool takes_name = option_type(&option[i]) == OPT_PARTICIPANT;
+
+		if (takes_name ? named : strcmp(option[i].key, key) == 0)
 			return &option[i];
 	}
 	return NULL;
+}
+
+struct config_place config_place(const struct config *c, const struct option *o)
+{
+	return c->place[o - option];
 }
 
 static int unknown(const char *key, const char *where, char *why, size_t size)
@@ -109,179 +122,90 @@ static int parse_bool(const char *value, bool *out)
 	return ERR_INVALID;
 }
 
-static bool is_string(const struct option *o)
+static int set_string(char **at, const char *value)
 {
-	return o->type == OPT_STR || o->type == OPT_LEVEL;
+	free(*at);
+	*at = strdup(value);
+	return *at ? 0 : ERR_NOMEM;
 }
 
-static int set(struct config *c, const struct option *o, const char *value, const char *where,
-               char *why, size_t size)
+static int set_int(const struct option *o, int64_t *at, const char *value)
 {
-	char *at = (char *)c + o->offset;
 	char *end;
 
-	if (o->type == OPT_LEVEL && log_level_parse(value) < 0) {
-		(void)snprintf(why, size, "%s: %s is debug, info, warn or error, not \"%.32s\"",
-		               where, o->key, value);
-		return ERR_INVALID;
-	}
-	if (is_string(o)) {
-		char **string = (char **)(void *)at;
-
-		free(*string);
-		*string = strdup(value);
-		return *string ? 0 : ERR_NOMEM;
-	}
-	if (o->type == OPT_BOOL) {
-		if (parse_bool(value, (bool *)at) == 0)
-			return 0;
-		(void)snprintf(why, size, "%s: %s is \"yes\" or \"no\", not \"%.64s\"", where,
-		               o->key, value);
-		return ERR_INVALID;
-	}
 	errno = 0;
-	*(int64_t *)(void *)at = strtoll(value, &end, 10);
-	if (*value && !*end && !errno && *(int64_t *)(void *)at >= o->min &&
-	    *(int64_t *)(void *)at <= o->max)
-		return 0;
-	(void)snprintf(why, size, "%s: %s is a number from %lld to %lld, not \"%.64s\"", where,
-	               o->key, (long long)o->min, (long long)o->max, value);
-	return ERR_INVALID;
+	*at = strtoll(value, &end, 10);
+	return *value && !*end && !errno && *at >= o->min && *at <= o->max ? 0 : ERR_INVALID;
 }
 
-static char *trim(char *s)
+/* ERR_INVALID with what the value should be in `want`. */
+static int set_value(struct config *c, const struct option *o, const char *value, char *want,
+                     size_t size)
 {
-	size_t len;
+	void *at = (char *)c + o->offset;
 
-	while (isspace((unsigned char)*s))
-		s++;
-	for (len = strlen(s); len && isspace((unsigned char)s[len - 1]); len--)
-		s[len - 1] = '\0';
-	return s;
+	switch (option_type(o)) {
+	case OPT_LEVEL:
+		(void)snprintf(want, size, "debug, info, warn or error");
+		return log_level_parse(value) < 0 ? ERR_INVALID : set_string(at, value);
+	case OPT_FORMAT:
+		(void)snprintf(want, size, "logfmt or json");
+		return log_format_parse(value) < 0 ? ERR_INVALID : set_string(at, value);
+	case OPT_BOOL:
+		(void)snprintf(want, size, "\"yes\" or \"no\"");
+		return parse_bool(value, at);
+	case OPT_INT:
+		(void)snprintf(want, size, "a number from %lld to %lld", (long long)o->min,
+		               (long long)o->max);
+		return set_int(o, at, value);
+	default:
+		return set_string(at, value);
+	}
 }
 
-static int read_line(struct config *c, char *line, const char *where, char *why, size_t size)
+static int set_participant(struct config *c, const char *name, const char *value,
+                           const struct origin *from, char *why, size_t size)
 {
-	char *key = trim(line);
-	char *value = strchr(key, '=');
-	const struct option *o;
+	const struct registry_entry *before = registry_find(c->registry, name);
+	char fault[256];
+	int rc;
 
-	if (*key == '\0' || *key == '#')
-		return 0;
-	if (!value) {
-		(void)snprintf(why, size, "%s: a line is `key = value`", where);
+	if (before && from->source == CONFIG_FROM_FILE) {
+		(void)snprintf(why, size, "%s: participant.%s was set before, by %s", from->where,
+		               name, before->where);
 		return ERR_INVALID;
 	}
-	*value++ = '\0';
-	key = trim(key);
-	o = find(key);
-	if (!o || o->offset == AT(config))
-		return unknown(key, where, why, size);
-	return set(c, o, trim(value), where, why, size);
-}
-
-static int read_file(struct config *c, const char *path, bool must, char *why, size_t size)
-{
-	char line[LINE_MAX_BYTES], where[160];
-	FILE *f = fopen(path, "r");
-	int rc = 0;
-
-	if (!f) {
-		if (!must && errno == ENOENT)
-			return 0;
-		(void)snprintf(why, size, "%.128s cannot be read: %s", path, strerror(errno));
-		return ERR_INVALID;
-	}
-	for (unsigned n = 1; rc == 0 && fgets(line, sizeof line, f); n++) {
-		(void)snprintf(where, sizeof where, "%.128s line %u", path, n);
-		if (strlen(line) == sizeof line - 1 && line[sizeof line - 2] != '\n') {
-			(void)snprintf(why, size, "%s: longer than %zu bytes", where,
-			               sizeof line - 2);
-			rc = ERR_INVALID;
-		} else {
-			rc = read_line(c, line, where, why, size);
-		}
-	}
-	/* A directory can be opened, but not read. */
-	if (rc == 0 && ferror(f)) {
-		(void)snprintf(why, size, "%.128s cannot be read: %s", path, strerror(errno));
-		rc = ERR_INVALID;
-	}
-	(void)fclose(f);
+	rc = registry_add(c->registry, name, value, from->where, fault, sizeof fault);
+	if (rc == ERR_INVALID)
+		(void)snprintf(why, size, "%s: participant.%.40s: %s", from->where, name, fault);
 	return rc;
 }
 
-static int read_environment(struct config *c, char *why, size_t size)
+int config_set(struct config *c, const char *key, const char *value, const struct origin *from,
+               char *why, size_t size)
 {
-	for (size_t i = 0; i < N_OPTION; i++) {
-		char name[KEY_MAX] = "ASSENT_";
-		const char *value;
-		size_t n = strlen(name);
-		int rc;
+	const char *participant;
+	const struct option *o = config_find(key, &participant);
+	struct config_place place;
+	char want[96];
+	int rc;
 
-		for (const char *k = option[i].key; *k && n < sizeof name - 1; k++)
-			name[n++] = (char)toupper((unsigned char)*k);
-		name[n] = '\0';
-		value = getenv(name);
-		rc = value ? set(c, &option[i], value, name, why, size) : 0;
-		if (rc < 0)
-			return rc;
-	}
-	return 0;
-}
-
-/* "--dev-dir" and "--dev_dir" are one option; "--key=value" and "--key value" too. */
-static int read_flag(struct config *c, char **argv, int *i, char *why, size_t size)
-{
-	char key[KEY_MAX];
-	const char *flag = argv[*i];
-	const char *value = strchr(flag, '=');
-	size_t len = value ? (size_t)(value - flag) : strlen(flag);
-	const struct option *o;
-
-	if (len < 3 || len - 2 >= sizeof key || strncmp(flag, "--", 2) != 0) {
-		(void)snprintf(why, size, "\"%.64s\" is not an option; see assentd --help", flag);
+	if (!o || (from->source == CONFIG_FROM_FILE && o->offset == AT(config)))
+		return unknown(key, from->where, why, size);
+	if (participant)
+		return set_participant(c, participant, value, from, why, size);
+	place = config_place(c, o);
+	if (from->source == CONFIG_FROM_FILE && place.source == CONFIG_FROM_FILE) {
+		(void)snprintf(why, size, "%s: %s was set before, on line %u", from->where, key,
+		               place.line);
 		return ERR_INVALID;
 	}
-	for (size_t k = 2; k < len; k++)
-		key[k - 2] = (char)(flag[k] == '-' ? '_' : flag[k]);
-	key[len - 2] = '\0';
-	o = find(key);
-	if (!o)
-		return unknown(key, "command line", why, size);
-	if (value)
-		value++;
-	else if (o->type == OPT_BOOL)
-		value = "yes";
-	else
-		value = argv[++*i];
-	if (!value) {
-		--*i;
-		(void)snprintf(why, size, "%s needs a value: %s %s", flag, flag, o->arg);
-		return ERR_INVALID;
-	}
-	return set(c, o, value, flag, why, size);
-}
-
-static int read_flags(struct config *c, int argc, char **argv, enum config_action *action,
-                      char *why, size_t size)
-{
-	*action = CONFIG_SERVE;
-	for (int i = 1; i < argc; i++) {
-		int rc = 0;
-
-		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-			*action = CONFIG_HELP;
-		else if (strcmp(argv[i], "--version") == 0)
-			*action = CONFIG_VERSION;
-		else if (i == 1 && strcmp(argv[i], "migrate") == 0)
-			*action = CONFIG_MIGRATE;
-		else
-			rc = read_flag(c, argv, &i, why, size);
-		if (rc < 0)
-			return rc;
-	}
-	return 0;
+	c->place[o - option] = (struct config_place){from->source, from->line};
+	rc = set_value(c, o, value, want, sizeof want);
+	if (rc == ERR_INVALID)
+		(void)snprintf(why, size, "%s: %s is %s, not \"%.64s\"", from->where, key, want,
+		               value);
+	return rc;
 }
 
 /* An IPv6 address stands in brackets: without them its last group would pass for the port. */
@@ -339,9 +263,25 @@ static int default_str(const char **at, const char *value)
 	return *at ? 0 : ERR_NOMEM;
 }
 
+static int finish_registry(struct config *c, enum config_action action, char *why, size_t size)
+{
+	const char *participant;
+	const struct option *o = config_find("participant_allow", &participant);
+	char fault[192], where[192];
+	int rc = registry_allow(c->registry, c->participant_allow, fault, sizeof fault);
+
+	if (rc == ERR_INVALID)
+		(void)snprintf(why, size, "%s: participant_allow: %s",
+		               config_place_str(c, o, where, sizeof where), fault);
+	if (rc == 0 && (action == CONFIG_SERVE || action == CONFIG_CHECK))
+		rc = registry_read_secrets(c->registry, why, size);
+	return rc;
+}
+
 static int finish(struct config *c, enum config_action action, char *why, size_t size)
 {
-	char text[128], host[64] = "localhost";
+	char text[256], where[192], host[64] = "localhost";
+	const char *participant;
 	int rc = split_listen(c, why, size);
 
 	if (rc < 0)
@@ -364,10 +304,18 @@ static int finish(struct config *c, enum config_action action, char *why, size_t
 		(void)snprintf(why, size, "--dev brings its own PostgreSQL: leave out --database");
 		return ERR_INVALID;
 	}
-	if (!c->dev && !*c->database && (action == CONFIG_SERVE || action == CONFIG_MIGRATE)) {
+	if (!c->dev && !*c->database && action != CONFIG_PRINT) {
 		(void)snprintf(why, size,
 		               "no database: give --database 'host=... dbname=...', or try --dev");
 		return ERR_INVALID;
+	}
+	rc = pg_conninfo_check(c->database, text, sizeof text);
+	if (rc < 0) {
+		(void)snprintf(
+		    why, size, "%s: database: %s",
+		    config_place_str(c, config_find("database", &participant), where, sizeof where),
+		    text);
+		return rc;
 	}
 	(void)gethostname(host, sizeof host - 1);
 	(void)snprintf(text, sizeof text, "%s:%ld", host, (long)getpid());
@@ -378,38 +326,52 @@ static int finish(struct config *c, enum config_action action, char *why, size_t
 		rc = default_str(&c->dev_dir, text);
 	if (rc == 0 && c->dev && !*c->participant_allow)
 		rc = default_str(&c->participant_allow, "http://loopback:*");
+	return rc == 0 ? finish_registry(c, action, why, size) : rc;
+}
+
+static int init(struct config *c, char *why, size_t size)
+{
+	int rc;
+
+	memset(c, 0, sizeof *c);
+	rc = registry_new(&c->registry);
+	for (size_t i = 0; i < N_OPTION && rc == 0; i++) {
+		if (option_type(&option[i]) != OPT_PARTICIPANT)
+			rc = config_set(c, option[i].key, option[i].value,
+			                &(struct origin){CONFIG_FROM_DEFAULT, 0, "default"}, why,
+			                size);
+	}
 	return rc;
+}
+
+static int read_sources(struct config *c, const char *file, int argc, char **argv,
+                        enum config_action *action, char *why, size_t size)
+{
+	int rc = config_read_file(c, file ? file : DEFAULT_FILE, file != NULL, why, size);
+
+	if (rc == 0)
+		rc = config_read_environment(c, why, size);
+	if (rc == 0)
+		rc = config_read_flags(c, argc, argv, action, why, size);
+	return rc == 0 ? finish(c, *action, why, size) : rc;
 }
 
 int config_read(struct config *c, int argc, char **argv, enum config_action *action, char *why,
                 size_t why_size)
 {
-	struct config flags = {0};
-	int rc = 0;
+	struct config flags;
+	int rc;
 
-	memset(c, 0, sizeof *c);
 	*why = '\0';
-	for (size_t i = 0; i < N_OPTION && rc == 0; i++) {
-		rc = set(c, &option[i], option[i].value, "default", why, why_size);
-		if (rc == 0)
-			rc = set(&flags, &option[i], option[i].value, "default", why, why_size);
-	}
-	/* Once to find --config, which the file's place depends on, ... */
+	rc = init(c, why, why_size);
+	/* Once to find --config, which the file's place depends on; then on top of all else. */
+	if (init(&flags, why, why_size) < 0)
+		rc = ERR_NOMEM;
 	if (rc == 0)
-		rc = read_flags(&flags, argc, argv, action, why, why_size);
-	if (rc == 0 && *action != CONFIG_HELP && *action != CONFIG_VERSION) {
-		const char *path = *flags.config ? flags.config : getenv("ASSENT_CONFIG");
-
-		rc = read_file(c, path ? path : "/etc/assent/assentd.conf", path != NULL, why,
-		               why_size);
-		if (rc == 0)
-			rc = read_environment(c, why, why_size);
-		/* ... and once more, on top of everything else. */
-		if (rc == 0)
-			rc = read_flags(c, argc, argv, action, why, why_size);
-		if (rc == 0)
-			rc = finish(c, *action, why, why_size);
-	}
+		rc = config_read_flags(&flags, argc, argv, action, why, why_size);
+	if (rc == 0 && *action != CONFIG_HELP && *action != CONFIG_VERSION)
+		rc = read_sources(c, *flags.config ? flags.config : getenv("ASSENT_CONFIG"), argc,
+		                  argv, action, why, why_size);
 	config_release(&flags);
 	if (rc == ERR_NOMEM)
 		(void)snprintf(why, why_size, "out of memory");
@@ -419,32 +381,40 @@ int config_read(struct config *c, int argc, char **argv, enum config_action *act
 void config_release(struct config *c)
 {
 	for (size_t i = 0; i < N_OPTION; i++) {
-		if (is_string(&option[i])) {
+		if (option_is_string(&option[i])) {
 			char **string = (char **)(void *)((char *)c + option[i].offset);
 
 			free(*string);
 			*string = NULL;
 		}
 	}
+	free(c->file);
+	c->file = NULL;
+	registry_free(c->registry);
+	c->registry = NULL;
 }
 
 void config_print_help(void)
 {
-	(void)printf("assentd - distributed transaction coordinator\n\n"
-	             "  assentd [options]            serve\n"
-	             "  assentd migrate [options]    make or upgrade the tables in --database\n\n"
-	             "Options (in a file: key = value; in the environment: ASSENT_KEY):\n");
+	(void)printf(
+	    "assentd - distributed transaction coordinator\n\n"
+	    "  assentd [options]            serve\n"
+	    "  assentd migrate [options]    make or upgrade the tables in --database\n"
+	    "  --check-config               read everything, say what is wrong, and end\n"
+	    "  --print-config               every value and where it comes from\n\n"
+	    "Options (in a file: key = value; in the environment: ASSENT_KEY; SIGHUP reads\n"
+	    "both again and applies those marked *):\n");
 	for (size_t i = 0; i < N_OPTION; i++) {
 		const struct option *o = &option[i];
-		char flag[KEY_MAX];
+		char flag[KEY_MAX + 64];
 
 		(void)snprintf(flag, sizeof flag, "--%s%s%s", o->key, o->arg ? " " : "",
 		               o->arg ? o->arg : "");
-		for (char *s = flag + 2; *s && *s != ' '; s++) {
+		for (char *s = flag + 2; *s && *s != ' ' && *s != '.'; s++) {
 			if (*s == '_')
 				*s = '-';
 		}
-		(void)printf("  %s\n      %s", flag, o->help);
+		(void)printf("  %s%s\n      %s", flag, o->type & OPT_LIVE ? " *" : "", o->help);
 		if (*o->value && o->arg)
 			(void)printf(" (default %s)", o->value);
 		(void)printf("\n");

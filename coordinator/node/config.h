@@ -14,6 +14,21 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "node/registry.h"
+
+#define CONFIG_OPTION_MAX 64
+
+enum config_source {
+	CONFIG_FROM_DEFAULT,
+	CONFIG_FROM_FILE,
+	CONFIG_FROM_ENVIRONMENT,
+	CONFIG_FROM_FLAG,
+};
+
+struct config_place {
+	enum config_source source;
+	unsigned line; /* of the file */
+};
 
 struct config {
 	const char *config; /* path of the file */
@@ -25,13 +40,18 @@ struct config {
 	bool allow_unauthenticated;
 	const char *node;
 	const char *log_level;
+	const char *log_format;
 	int64_t in_flight_max;
 	int64_t connection_max;
 	int64_t participant_concurrency;
 	int64_t participant_queue_max;
 	int64_t flush_interval_us;
 
-	/* Derived by config_finish. */
+	struct registry *registry; /* participant.NAME and participant_allow */
+
+	/* Derived. */
+	char *file;                                   /* what was read; NULL for none */
+	struct config_place place[CONFIG_OPTION_MAX]; /* in the order of the table */
 	char listen_host[64];
 	uint16_t listen_port;
 };
@@ -41,6 +61,8 @@ enum config_action {
 	CONFIG_MIGRATE, /* `assentd migrate` */
 	CONFIG_HELP,
 	CONFIG_VERSION,
+	CONFIG_CHECK, /* --check-config */
+	CONFIG_PRINT, /* --print-config */
 };
 
 /* Fills `c` from all sources. 0, or ERR_INVALID with one line that says what to do. */
@@ -50,5 +72,12 @@ void config_release(struct config *c);
 
 /* The text of --help, from the table. */
 void config_print_help(void);
+/* Every option as `key = value  # source`, secrets masked, to stdout. */
+int config_print(const struct config *c) MUSTCHECK;
+
+/* Takes over from `next` what can change while running, and logs each change and what needs a
+ * restart. Whatever `c` had instead is in `next` afterwards, to be released. Returns the number of
+ * changes that were applied. */
+unsigned config_apply(struct config *c, struct config *next);
 
 #endif /* NODE_CONFIG_H */

@@ -14,7 +14,7 @@
 struct decoder {
 	const char *text;
 	const struct json_doc *doc;
-	const struct address_list *allow; /* NULL: trusted */
+	const struct registry *registry; /* NULL: trusted */
 	struct arena *arena;
 	struct complaint *complaint;
 	char path[96]; /* JSON pointer of the object being read */

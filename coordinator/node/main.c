@@ -11,6 +11,7 @@
 #include "api/api.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "io/notify.h"
 #include "node/dev_pg.h"
 #include "node/driver.h"
 #include "node/migrate.h"
@@ -33,6 +34,9 @@ struct daemon {
 	struct timer grace;
 	struct loop_signal *sigterm;
 	struct loop_signal *sigint;
+	struct loop_signal *sighup;
+	int argc;
+	char **argv;
 	struct loop_hook *hook;
 	struct journal_waiter flushed;
 	bool announced;
@@ -47,6 +51,7 @@ static void announce(struct daemon *d)
 	(void)printf("ready http://%s%s%s:%u\n", v6 ? "[" : "", d->config.listen_host,
 	             v6 ? "]" : "", (unsigned)api_port(d->api));
 	(void)fflush(stdout);
+	notify_send("READY=1\nSTATUS=serving");
 }
 
 static void on_flushed(void *ctx, int err)
@@ -107,10 +112,49 @@ static void on_stop_signal(void *ctx)
 		return;
 	}
 	log_info(NULL, "stopping");
+	notify_send("STOPPING=1\nSTATUS=stopping");
 	d->node.draining = true;
 	api_quiesce(d->api);
 	timer_set(&d->node.timers, &d->grace, clock_mono_us() + GRACE_US);
 	loop_hook_kick(d->hook);
+}
+
+static void set_up_log(const struct config *c)
+{
+	log_set_level((enum log_level)log_level_parse(c->log_level));
+	log_set_format((enum log_format)log_format_parse(c->log_format));
+}
+
+static void reload(struct daemon *d)
+{
+	struct config next;
+	enum config_action action;
+	char why[512];
+	unsigned n;
+
+	if (config_read(&next, d->argc, d->argv, &action, why, sizeof why) < 0) {
+		log_error(NULL, "reload: nothing is changed: %s", why);
+	} else {
+		n = config_apply(&d->config, &next);
+		set_up_log(&d->config);
+		log_info(NULL, "reload: the configuration was read again, %u changes", n);
+	}
+	config_release(&next);
+}
+
+/* SIGHUP. What can change while running does, at once and for calls to come. */
+static void on_reload_signal(void *ctx)
+{
+	struct daemon *d = ctx;
+	char state[64];
+
+	(void)snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%lld",
+	               (long long)clock_mono_us());
+	if (d->announced)
+		notify_send(state);
+	reload(d);
+	if (d->announced)
+		notify_send("READY=1");
 }
 
 static void on_tend(void *ctx, int64_t now_us)
@@ -123,7 +167,10 @@ static void on_tend(void *ctx, int64_t now_us)
 
 static int complain_and_fail(const char *why)
 {
-	(void)fprintf(stderr, "assentd: %s\n", why);
+	if (log_get_format() == LOG_JSON)
+		log_error(NULL, "%s", why);
+	else
+		(void)fprintf(stderr, "assentd: %s\n", why);
 	return EXIT_FAILURE;
 }
 
@@ -144,10 +191,8 @@ static int start_dev(struct daemon *d)
 {
 	char conninfo[160], why[256];
 
-	(void)fprintf(stderr,
-	              "assentd: --dev: a private PostgreSQL in %s, no authentication; "
-	              "not for production\n",
-	              d->config.dev_dir);
+	log_warn(NULL, "--dev: a private PostgreSQL in %s, no authentication; not for production",
+	         d->config.dev_dir);
 	if (dev_pg_start(d->config.dev_dir, &d->dev, conninfo, sizeof conninfo, why, sizeof why) <
 	    0)
 		return complain_and_fail(why);
@@ -166,6 +211,7 @@ static void hold_signals(int how)
 	(void)sigemptyset(&set);
 	(void)sigaddset(&set, SIGTERM);
 	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGHUP);
 	(void)sigprocmask(how, &set, NULL);
 }
 
@@ -173,8 +219,9 @@ static int start_watching(struct daemon *d)
 {
 	d->sigterm = loop_signal_new(d->loop, SIGTERM, on_stop_signal, d);
 	d->sigint = loop_signal_new(d->loop, SIGINT, on_stop_signal, d);
+	d->sighup = loop_signal_new(d->loop, SIGHUP, on_reload_signal, d);
 	d->hook = loop_hook_new(d->loop, on_turn, d);
-	if (!d->sigterm || !d->sigint || !d->hook)
+	if (!d->sigterm || !d->sigint || !d->sighup || !d->hook)
 		return ERR_NOMEM;
 	if (timers_admit(&d->node.timers, &d->grace, on_grace, d) < 0 ||
 	    timers_admit(&d->node.timers, &d->tend, on_tend, d) < 0)
@@ -209,6 +256,7 @@ static int serve(struct daemon *d)
 	loop_hook_free(d->hook);
 	loop_signal_free(d->sigterm);
 	loop_signal_free(d->sigint);
+	loop_signal_free(d->sighup);
 	node_release(&d->node);
 	loop_free(d->loop);
 	return rc;
@@ -218,7 +266,7 @@ static int run(struct daemon *d, enum config_action action)
 {
 	int rc;
 
-	log_set_level((enum log_level)log_level_parse(d->config.log_level));
+	set_up_log(&d->config);
 	if (action == CONFIG_MIGRATE && !d->config.dev)
 		return migrate(d->config.database, false);
 	hold_signals(SIG_BLOCK);
@@ -245,27 +293,41 @@ static void raise_descriptor_limit(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+static int act(struct daemon *d, enum config_action action)
+{
+	switch (action) {
+	case CONFIG_HELP:
+		config_print_help();
+		return EXIT_SUCCESS;
+	case CONFIG_VERSION:
+		(void)printf("assentd " ASSENT_VERSION "\n");
+		return EXIT_SUCCESS;
+	case CONFIG_CHECK:
+		(void)printf("configuration ok\n");
+		return EXIT_SUCCESS;
+	case CONFIG_PRINT:
+		return config_print(&d->config) < 0 ? complain_and_fail("out of memory")
+		                                    : EXIT_SUCCESS;
+	case CONFIG_SERVE:
+	case CONFIG_MIGRATE:
+		break;
+	}
+	return run(d, action);
+}
+
 int main(int argc, char **argv)
 {
-	struct daemon d = {0};
+	struct daemon d = {.argc = argc, .argv = argv};
 	enum config_action action;
 	char why[512];
 	int rc;
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	raise_descriptor_limit();
-	rc = config_read(&d.config, argc, argv, &action, why, sizeof why);
-	if (rc < 0) {
+	if (config_read(&d.config, argc, argv, &action, why, sizeof why) < 0)
 		rc = complain_and_fail(why);
-	} else if (action == CONFIG_HELP) {
-		config_print_help();
-		rc = EXIT_SUCCESS;
-	} else if (action == CONFIG_VERSION) {
-		(void)printf("assentd " ASSENT_VERSION "\n");
-		rc = EXIT_SUCCESS;
-	} else {
-		rc = run(&d, action);
-	}
+	else
+		rc = act(&d, action);
 	config_release(&d.config);
 	return rc;
 }

@@ -147,7 +147,6 @@ static int open_parts(struct node *n)
 int node_init(struct node *n, const struct config *config, struct loop *loop, char *why,
               size_t why_size)
 {
-	char fault[160];
 	int rc;
 
 	memset(n, 0, sizeof *n);
@@ -155,13 +154,7 @@ int node_init(struct node *n, const struct config *config, struct loop *loop, ch
 	n->loop = loop;
 	list_init(&n->failed_calls);
 	(void)snprintf(n->waiting_for, sizeof n->waiting_for, "connecting to the database");
-	rc = address_list_new(config->participant_allow, &n->allow, fault, sizeof fault);
-	if (rc == ERR_INVALID) {
-		(void)snprintf(why, why_size, "participant_allow: %s", fault);
-		return rc;
-	}
-	if (rc == 0)
-		rc = map_init(&n->txns, 1024);
+	rc = map_init(&n->txns, 1024);
 	if (rc == 0)
 		rc = timers_init(&n->timers, loop);
 	if (rc == 0)
@@ -193,5 +186,4 @@ void node_release(struct node *n)
 	timers_retire(&n->timers, &n->retry);
 	timers_release(&n->timers);
 	map_release(&n->txns);
-	address_list_free(n->allow);
 }

@@ -16,7 +16,6 @@
 #include "io/journal.h"
 #include "io/loop.h"
 #include "io/pg.h"
-#include "node/address.h"
 #include "node/config.h"
 #include "node/metrics.h"
 #include "node/timers.h"
@@ -40,7 +39,6 @@ struct node {
 	struct pg *reader;
 	struct journal *journal;
 	struct http_client *client;
-	struct address_list *allow;
 	struct map txns; /* struct gtx by gid */
 	struct list failed_calls;
 	struct metrics metrics;

@@ -108,19 +108,28 @@ static void add_headers(struct header_lines *h, const struct gtx *g, const struc
 		add_header(h, b->header[i].name, b->header[i].value);
 }
 
-static void add_url(struct buf *url, const struct branch_spec *b, enum txn_op op)
+/* A name stands for the address it has now. ERR_DENIED when the operator took it away: the call
+ * fails and is tried again, as the name may come back. */
+static int add_url(struct buf *url, const struct gtx *g, const struct branch_spec *b,
+                   enum txn_op op)
 {
-	size_t len;
+	const char *base;
 
 	if (b->op_url[op]) {
 		buf_puts(url, b->op_url[op]);
-		return;
+		return 0;
 	}
-	len = strlen(b->participant);
-	buf_append(url, b->participant, len);
-	if (b->participant[len - 1] != '/')
+	base = registry_url(g->node->config->registry, b->participant);
+	if (!base) {
+		log_warn(g->gid, "branch %s is not called: there is no participant %s now", b->id,
+		         b->participant);
+		return ERR_DENIED;
+	}
+	buf_puts(url, base);
+	if (base[strlen(base) - 1] != '/')
 		buf_putc(url, '/');
 	buf_puts(url, txn_op_str(op));
+	return 0;
 }
 
 static void write_history(const struct call *call, const struct http_result *r,
@@ -214,17 +223,31 @@ void participant_deliver_failed(struct node *node)
 	}
 }
 
+static unsigned concurrency_of(const struct gtx *g, const struct registry_entry *owner)
+{
+	return owner && owner->concurrency ? owner->concurrency
+	                                   : (unsigned)g->node->config->participant_concurrency;
+}
+
+static unsigned queue_max_of(const struct gtx *g, const struct registry_entry *owner)
+{
+	return owner && owner->queue_max ? owner->queue_max
+	                                 : (unsigned)g->node->config->participant_queue_max;
+}
+
 static int start(struct call *call, const struct action *act, const char *url, size_t len)
 {
 	struct gtx *g = call->gtx;
 	const struct branch_spec *b = &g->spec.branch[act->branch];
 	struct header_lines h = {.text = BUF_INIT};
+	const struct registry *registry = g->node->config->registry;
+	const struct registry_entry *owner;
 	const char *line[HEADER_MAX];
 	char why[160];
 	int rc;
 
 	/* The list may have changed since the submission was accepted. */
-	rc = address_check(g->node->allow, url, len, why, sizeof why);
+	rc = registry_check_url(registry, url, len, why, sizeof why);
 	if (rc < 0) {
 		log_warn(g->gid, "branch %s is not called: %s", b->id, why);
 		return ERR_DENIED;
@@ -232,11 +255,15 @@ static int start(struct call *call, const struct action *act, const char *url, s
 	add_headers(&h, g, act);
 	for (size_t i = 0; i < h.n && !h.text.failed; i++)
 		line[i] = h.text.data + h.at[i];
+	owner = registry_owner(registry, b->participant, url);
 	rc = ERR_NOMEM;
 	if (!h.text.failed) {
 		call->http = http_client_call(g->node->client,
 		                              &(struct http_call_spec){
 		                                  .url = url,
+		                                  .peer = owner ? owner->name : NULL,
+		                                  .concurrency = concurrency_of(g, owner),
+		                                  .queue_max = queue_max_of(g, owner),
 		                                  .header = line,
 		                                  .n_header = h.n,
 		                                  .body = b->payload ? b->payload : "",
@@ -256,7 +283,7 @@ void participant_call(struct gtx *g, const struct action *act)
 {
 	struct call *call = calloc(1, sizeof *call);
 	struct buf url = BUF_INIT;
-	int rc = ERR_NOMEM;
+	int rc;
 
 	if (!call) {
 		node_lost(g->node, "out of memory while calling a participant");
@@ -270,9 +297,9 @@ void participant_call(struct gtx *g, const struct action *act)
 	call->one_phase = act->one_phase;
 	call->attempt = act->attempt;
 	g->note[act->branch].n_call++;
-	add_url(&url, &g->spec.branch[act->branch], act->op);
-	if (!url.failed)
-		rc = start(call, act, url.data, url.len);
+	rc = add_url(&url, g, &g->spec.branch[act->branch], act->op);
+	if (rc == 0)
+		rc = url.failed ? ERR_NOMEM : start(call, act, url.data, url.len);
 	if (rc < 0)
 		fail_later(call, rc);
 	buf_release(&url);

@@ -74,9 +74,15 @@
 	  "Give each branch an id of its own.")                                                    \
 	X(PROBLEM_PARTICIPANT_NOT_ALLOWED, "participant_not_allowed", 422, false,                  \
 	  "The operator does not allow calls to this address",                                     \
-	  "The coordinator calls only addresses that its option participant_allow admits. This "   \
-	  "one it does not.",                                                                      \
+	  "The coordinator calls only participants that its configuration names, and addresses "   \
+	  "that its option participant_allow admits. This is neither.",                            \
 	  "Check the address. If it is right, ask the operator to admit it.")                      \
+	X(PROBLEM_PARTICIPANT_UNKNOWN, "participant_unknown", 422, false,                          \
+	  "The configuration names no such participant",                                           \
+	  "A branch names a participant that the coordinator's configuration does not have. What " \
+	  "contains :// is taken for an address, everything else for a name.",                     \
+	  "Correct the name; the detail has the nearest one that exists. If it is right, ask the " \
+	  "operator to add participant.NAME to the configuration.")                                \
 	X(PROBLEM_INVALID_HEADER, "invalid_header", 422, false,                                    \
 	  "A header cannot be passed to the participant",                                          \
 	  "A header of a branch is not a valid header, or one that the coordinator sets itself.",  \

@@ -161,12 +161,13 @@ static enum problem read_root(struct decoder *d, const struct json_value *root,
 	return p;
 }
 
-enum problem submission_decode(const char *text, size_t len, const struct address_list *allow,
+enum problem submission_decode(const char *text, size_t len, const struct registry *registry,
                                struct arena *arena, struct submission *out,
                                struct complaint *complaint)
 {
 	static const struct json_raw_rule payloads = {"branches", "payload"};
-	struct decoder d = {.text = text, .allow = allow, .arena = arena, .complaint = complaint};
+	struct decoder d = {
+	    .text = text, .registry = registry, .arena = arena, .complaint = complaint};
 	struct json_doc *doc;
 	char why[160];
 	enum problem p;

@@ -16,8 +16,8 @@
 
 #include "base/arena.h"
 #include "core/txn.h"
-#include "node/address.h"
 #include "node/problem.h"
+#include "node/registry.h"
 
 #define GID_MAX           128
 #define BRANCH_ID_MAX     32
@@ -31,7 +31,7 @@ struct submission_pair {
 
 struct branch_spec {
 	const char *id;
-	const char *participant;    /* as the client wrote it */
+	const char *participant;    /* as the client wrote it: a name or an address */
 	const char *op_url[OP_MAX]; /* explicit addresses; NULL: participant/op */
 	const char *payload;        /* bytes as they came; NULL for none */
 	size_t payload_len;
@@ -51,8 +51,8 @@ struct submission {
 	size_t n_label;
 };
 
-/* PROBLEM_NONE, or what `complaint` says. `allow` NULL means trusted. */
-enum problem submission_decode(const char *text, size_t len, const struct address_list *allow,
+/* PROBLEM_NONE, or what `complaint` says. `registry` NULL means trusted. */
+enum problem submission_decode(const char *text, size_t len, const struct registry *registry,
                                struct arena *arena, struct submission *out,
                                struct complaint *complaint) MUSTCHECK;
 

@@ -19,7 +19,8 @@ int submission_setup(void **state)
 	char why[160];
 
 	assert_non_null(f);
-	assert_int_equal(address_list_new("http://shop:*", &f->allow, why, sizeof why), 0);
+	assert_int_equal(registry_new(&f->registry), 0);
+	assert_int_equal(registry_allow(f->registry, "http://shop:*", why, sizeof why), 0);
 	arena_init(&f->arena, 0);
 	*state = f;
 	return 0;
@@ -30,7 +31,7 @@ int submission_teardown(void **state)
 	struct submission_fixture *f = *state;
 
 	arena_release(&f->arena);
-	address_list_free(f->allow);
+	registry_free(f->registry);
 	free(f->text);
 	free(f);
 	return 0;
@@ -45,7 +46,7 @@ enum problem submission_bytes(struct submission_fixture *f, const char *text, si
 	assert_non_null(f->text);
 	memcpy(f->text, text, len);
 	memset(&f->c, 0, sizeof f->c);
-	return submission_decode(f->text, len, f->allow, &f->arena, &f->s, &f->c);
+	return submission_decode(f->text, len, f->registry, &f->arena, &f->s, &f->c);
 }
 
 enum problem submission_text(struct submission_fixture *f, const char *text)

@@ -16,7 +16,7 @@
 #define TOP(members)    HEAD "[" ONE "]," members "}"
 
 struct submission_fixture {
-	struct address_list *allow;
+	struct registry *registry;
 	struct arena arena;
 	struct submission s;
 	struct complaint c;

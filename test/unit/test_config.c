@@ -243,8 +243,8 @@ static void test_wrong_values(void **state)
 		EXPECT_FAULT(f,
 		             "--in-flight-max: in_flight_max is a number from 1 to 10000000, not",
 		             "--in-flight-max", number[i]);
-	assert_int_equal(READ(f, "--database=x", "--in-flight-max=1"), 0);
-	assert_int_equal(READ(f, "--database=x", "--in-flight-max=10000000"), 0);
+	assert_int_equal(READ(f, "--database=dbname=x", "--in-flight-max=1"), 0);
+	assert_int_equal(READ(f, "--database=dbname=x", "--in-flight-max=10000000"), 0);
 	EXPECT_FAULT(f, "dev is \"yes\" or \"no\", not \"maybe\"", "--dev=maybe");
 	EXPECT_FAULT(f, "--log-level: log_level is debug, info, warn or error, not \"loud\"",
 	             "--log-level", "loud");
@@ -273,7 +273,7 @@ static void test_files(void **state)
 		text[len + 1] = '\0';
 		write_file(f, text);
 		if (len == 4094) {
-			assert_int_equal(READ(f, "--database=x", "--config", f->path), 0);
+			assert_int_equal(READ(f, "--database=dbname=x", "--config", f->path), 0);
 			assert_int_equal(strlen(f->c.node), 4094 - 7);
 		} else {
 			EXPECT_FAULT(f, " line 1: longer than 4094 bytes", "--config", f->path);
@@ -322,7 +322,7 @@ static void test_listen(void **state)
 	struct fixture *f = *state;
 
 	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
-		assert_int_equal(READ(f, "--database=x", "--listen", good[i].listen), 0);
+		assert_int_equal(READ(f, "--database=dbname=x", "--listen", good[i].listen), 0);
 		assert_string_equal(f->c.listen_host, good[i].host);
 		assert_int_equal(f->c.listen_port, good[i].port);
 	}
@@ -340,8 +340,9 @@ static void test_loopback(void **state)
 
 	for (size_t i = 0; i < sizeof beyond / sizeof beyond[0]; i++) {
 		EXPECT_FAULT(f, "--allow-unauthenticated", "--listen", beyond[i]);
-		assert_int_equal(
-		    READ(f, "--database=x", "--listen", beyond[i], "--allow-unauthenticated"), 0);
+		assert_int_equal(READ(f, "--database=dbname=x", "--listen", beyond[i],
+		                      "--allow-unauthenticated"),
+		                 0);
 		expect_fault(f, READ(f, "--dev", "--listen", beyond[i], "--allow-unauthenticated"),
 		             "--dev serves on loopback only; use --listen 127.0.0.1:1");
 	}

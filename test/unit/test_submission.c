@@ -126,8 +126,8 @@ static void test_trusted(void **state)
 	                        "{\"commit\":\"http://other/?x\"}}]}";
 
 	submission_refused(f, text, PROBLEM_PARTICIPANT_NOT_ALLOWED, "/branches/0/participant");
-	address_list_free(f->allow);
-	f->allow = NULL;
+	registry_free(f->registry);
+	f->registry = NULL;
 	submission_accepted(f, text);
 	assert_string_equal(f->s.branch[0].participant, "http://bank/");
 	assert_string_equal(f->s.branch[0].op_url[OP_COMMIT], "http://other/?x");
@@ -174,7 +174,7 @@ static void test_out_of_memory(void **state)
 		arena_release(&f->arena);
 		memset(&f->c, 0, sizeof f->c);
 		allocations_left = n;
-		p = submission_decode(everything, len, f->allow, &f->arena, &f->s, &f->c);
+		p = submission_decode(everything, len, f->registry, &f->arena, &f->s, &f->c);
 		allocations_left = LONG_MAX;
 		if (p != PROBLEM_NONE && p != PROBLEM_OVERLOADED)
 			fail_msg("without allocation %ld: %s %s %s", n, problem_info(p)->code,

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
+#include "node/address.h"
 #include "submission_fixture.h"
 
 struct refusal {
@@ -131,7 +132,7 @@ static void test_identifiers(void **state)
 	     "/branches/0/id"},
 	    {HEAD "[{\"id\":\"a:b\",\"participant\":" URL "}]}", PROBLEM_INVALID_IDENTIFIER,
 	     "/branches/0/id"},
-	    {HEAD "[{\"id\":\"a\",\"participant\":\"shop\"}]}", PROBLEM_INVALID_IDENTIFIER,
+	    {HEAD "[{\"id\":\"a\",\"participant\":\"shop\"}]}", PROBLEM_PARTICIPANT_UNKNOWN,
 	     "/branches/0/participant"},
 	    {HEAD "[{\"id\":\"a\",\"participant\":\"http://u@shop/\"}]}",
 	     PROBLEM_INVALID_IDENTIFIER, "/branches/0/participant"},

@@ -1,0 +1,64 @@
+/*
+ * pg_conninfo.c - a connection string for people: without what is secret.
+ */
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "io/pg.h"
+
+/* As libpq reads it back. */
+static void put_value(struct buf *out, const char *value)
+{
+	bool plain = *value && !strpbrk(value, " \t\r\n'\\");
+
+	if (!plain)
+		buf_putc(out, '\'');
+	for (; *value; value++) {
+		if (*value == '\'' || *value == '\\')
+			buf_putc(out, '\\');
+		buf_putc(out, *value);
+	}
+	if (!plain)
+		buf_putc(out, '\'');
+}
+
+char *pg_conninfo_masked(const char *conninfo)
+{
+	PQconninfoOption *option = PQconninfoParse(conninfo, NULL);
+	struct buf out = BUF_INIT;
+
+	if (!option)
+		return strdup("***");
+	for (const PQconninfoOption *o = option; o->keyword; o++) {
+		if (!o->val)
+			continue;
+		if (out.len > 0)
+			buf_putc(&out, ' ');
+		buf_puts(&out, o->keyword);
+		buf_putc(&out, '=');
+		/* libpq marks what a dialogue would not show; a name can hold a whole conninfo. */
+		if (strchr(o->dispchar, '*') || strstr(o->keyword, "password") ||
+		    (strcmp(o->keyword, "dbname") == 0 && strpbrk(o->val, "=:")))
+			buf_puts(&out, "***");
+		else
+			put_value(&out, o->val);
+	}
+	PQconninfoFree(option);
+	return out.len == 0 && !out.failed ? strdup("") : buf_detach(&out, NULL);
+}
+
+int pg_conninfo_check(const char *conninfo, char *why, size_t size)
+{
+	char *message = NULL;
+	PQconninfoOption *option = PQconninfoParse(conninfo, &message);
+	int rc = option ? 0 : ERR_INVALID;
+
+	if (!option)
+		(void)snprintf(why, size, "%.*s", message ? (int)strcspn(message, "\n") : 0,
+		               message ? message : "");
+	PQfreemem(message);
+	PQconninfoFree(option);
+	return rc;
+}
