@@ -16,8 +16,8 @@ struct protocol {
 	enum txn_mode mode;
 	/* Every cell a used state has is written; NULL rows are states of other protocols. */
 	step_fn *const (*table)[EV_TYPE_MAX];
-	/* The vote deadline counts in this state. */
-	bool (*voting)(enum txn_state state);
+	/* The deadline counts: nothing is decided yet, and nobody can have been told. */
+	bool (*timed)(const struct txn *t);
 	/* The decision that state, outcome and branches imply (txn_decision). */
 	enum txn_outcome (*decision)(const struct txn *t);
 	/* The first invariant of this protocol that does not hold, in words; NULL when all hold. */

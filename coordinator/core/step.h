@@ -20,8 +20,12 @@
  * Raising an alert that is open and closing one that is not are normal: after a restart nobody
  * here knows which are.
  *
- * Numbers of enum txn_mode, txn_state, txn_outcome, branch_state are stored in the database and
- * never change.
+ * A coordinated transaction begins with EV_SUBMIT. An interactive one begins with EV_BEGIN, gets
+ * its branches with EV_ENLIST and is closed with EV_COMMIT or EV_ROLLBACK, or by its deadline; its
+ * initiator may call a branch as soon as the record of EV_ENLIST is durable, so that from then on
+ * every branch may have work to undo.
+ *
+ * Numbers of the enums here are stored in the database and never change; new ones are appended.
  */
 #ifndef CORE_STEP_H
 #define CORE_STEP_H
@@ -74,25 +78,29 @@ enum branch_state {
 
 enum txn_op {
 	OP_NONE = 0,
-	OP_PREPARE,
-	OP_COMMIT,
-	OP_ROLLBACK,
+	OP_PREPARE = 1,
+	OP_COMMIT = 2,
+	OP_ROLLBACK = 3,
 	OP_MAX,
 };
 
 enum event_type {
-	EV_SUBMIT = 0,      /* all branches are known: start */
-	EV_YES,             /* vote operation: 2xx */
-	EV_READ_ONLY,       /* vote operation: 2xx with "vote": "read_only" */
-	EV_NO,              /* vote operation: 409 */
-	EV_DONE,            /* decided operation: 2xx */
-	EV_FOUND_COMMITTED, /* 409 with "outcome": "committed" */
-	EV_FOUND_ABORTED,   /* 409 with "outcome": "aborted" */
-	EV_WORKING,         /* 202, 425: ask again at a fixed interval, not a failure */
-	EV_UNKNOWN,         /* 429, 5xx, timeout, refused, reset: retry */
-	EV_CONTRACT,        /* any other answer: the participant breaks the contract */
-	EV_TIMER,           /* now_us >= txn_due_us() */
-	EV_RESUME,          /* reloaded from the journal: TXN_MIXED too, for alerts that got lost */
+	EV_SUBMIT = 0,          /* coordinated: all branches are known: start */
+	EV_YES = 1,             /* vote operation: 2xx */
+	EV_READ_ONLY = 2,       /* vote operation: 2xx with "vote": "read_only" */
+	EV_NO = 3,              /* vote operation: 409 */
+	EV_DONE = 4,            /* decided operation: 2xx */
+	EV_FOUND_COMMITTED = 5, /* 409 with "outcome": "committed" */
+	EV_FOUND_ABORTED = 6,   /* 409 with "outcome": "aborted" */
+	EV_WORKING = 7,         /* 202, 425: ask again at a fixed interval, not a failure */
+	EV_UNKNOWN = 8,         /* 429, 5xx, timeout, refused, reset: retry */
+	EV_CONTRACT = 9,        /* any other answer: the participant breaks the contract */
+	EV_TIMER = 10,          /* now_us >= txn_due_us() */
+	EV_RESUME = 11,   /* reloaded from the journal: TXN_MIXED too, for alerts that got lost */
+	EV_BEGIN = 12,    /* interactive: start, and wait for what the initiator says */
+	EV_ENLIST = 13,   /* interactive: one more branch; after txn_reserve */
+	EV_COMMIT = 14,   /* interactive: the initiator wants it committed */
+	EV_ROLLBACK = 15, /* interactive: the initiator wants it undone */
 	EV_TYPE_MAX,
 };
 
@@ -104,6 +112,8 @@ struct event {
 	enum txn_op op;
 	uint32_t attempt;
 	int64_t retry_after_us; /* what the participant asked for; 0 for nothing */
+	/* Only for EV_ENLIST: timeout_us of the new branch. */
+	int64_t call_timeout_us;
 };
 
 enum action_type {
@@ -116,8 +126,8 @@ enum action_type {
 
 enum alert_kind {
 	ALERT_EXHAUSTED = 0, /* retry.alert_after attempts failed; retrying goes on at the cap */
-	ALERT_CONTRACT,      /* an answer outside the contract to a decided operation */
-	ALERT_HEURISTIC,     /* the participant decided alone, against the decision */
+	ALERT_CONTRACT = 1,  /* an answer outside the contract to a decided operation */
+	ALERT_HEURISTIC = 2, /* the participant decided alone, against the decision */
 	ALERT_KIND_MAX,
 };
 
@@ -131,7 +141,8 @@ struct action {
 	enum alert_kind alert; /* ACT_ALERT */
 };
 
-/* What to store: the whole of state, outcome and branch[].state as they are after the step. */
+/* What to store: the whole of state, outcome and branch[].state as they are after the step; of an
+ * interactive transaction also deadline_us, which EV_COMMIT moves, and the branches enlisted. */
 struct record {
 	bool present;
 	bool forced;

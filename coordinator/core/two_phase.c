@@ -17,6 +17,10 @@
  *	         | a no, or the deadline    rolled back: ABORTED; found committed: COMMITTED
  *	         +--> ARBITRATING -------------> (whatever the participant's barrier says)
  *
+ * An interactive transaction stays in ACTIVE, stored from EV_BEGIN on, while branches are enlisted.
+ * COMMIT is then what SUBMIT is above, but that no branch at all leads to COMMITTED at once;
+ * ROLLBACK and the deadline lead to ABORTING, or to ABORTED when there is no branch.
+ *
  * Invariants:
  *	(1) COMMITTING is a forced record, and commit calls are actions of that step or later: no
  *	    participant commits (but a single one, in one phase) before the decision is durable.
@@ -31,6 +35,9 @@
  *	    or its barrier answers the rollback, the outcome is pending.
  *	(6) The outcome is mixed exactly when some branch was found to have decided alone, against
  *	    the decision; each such finding is a forced record and an alert.
+ *	(7) What closes an interactive transaction first, COMMIT, ROLLBACK or the deadline, is
+ *	    forced before any call, and closes it for all branches enlisted before it: from then
+ *	    on nobody is enlisted. Its branches may all have been called, by the initiator.
  *
  * The deadline acts through EV_TIMER (and EV_RESUME) only. A yes that is delivered before that
  * counts however late it is: it is a durable promise, and using it harms nobody. Calls that ask
@@ -49,11 +56,6 @@ static bool all_answered(const struct txn *t)
 			return false;
 	}
 	return true;
-}
-
-static bool too_late(const struct txn *t, const struct event *ev)
-{
-	return two_phase_voting(t->state) && ev->now_us >= t->deadline_us;
 }
 
 /* The only place that writes t->state: checks the edge, ends the phase, records it. */
@@ -77,7 +79,7 @@ static void start_due(struct txn *t, const struct event *ev, struct effects *fx)
 {
 	struct call_rule rule = {
 	    .one_phase = t->state == TXN_ONE_PHASE,
-	    .until_us = two_phase_voting(t->state) ? t->deadline_us : INT64_MAX,
+	    .until_us = two_phase_timed(t) ? t->deadline_us : INT64_MAX,
 	};
 
 	calls_start(t, &rule, ev->now_us, fx);
@@ -108,18 +110,17 @@ static int ignore(struct txn *t, const struct event *ev, struct effects *fx)
 
 static int reject(struct txn *t, const struct event *ev, struct effects *fx)
 {
-	(void)t, (void)ev, (void)fx; /* the driver judged an answer by the wrong column */
+	(void)t, (void)ev, (void)fx; /* too late, or the driver judged by the wrong column */
 	return ERR_STATE;
 }
 
-static int active_submit(struct txn *t, const struct event *ev, struct effects *fx)
+void two_phase_begin_voting(struct txn *t, const struct event *ev, struct effects *fx)
 {
 	set_state(t, t->n_branch == 1 ? TXN_ONE_PHASE : TXN_PREPARING, true, fx);
 	work(t, ev, fx);
-	return 0;
 }
 
-static void begin_commit(struct txn *t, const struct event *ev, struct effects *fx)
+void two_phase_begin_commit(struct txn *t, const struct event *ev, struct effects *fx)
 {
 	bool prepared = false;
 
@@ -127,14 +128,14 @@ static void begin_commit(struct txn *t, const struct event *ev, struct effects *
 		prepared |= t->branch[i].state == BRANCH_PREPARED;
 	decide(t, OUTCOME_COMMITTED, fx);
 	if (!prepared) {
-		end(t, TXN_COMMITTED, true, fx); /* all read-only: nobody waits for the decision */
+		end(t, TXN_COMMITTED, true, fx); /* nobody, or only readers: it need not be told */
 		return;
 	}
 	set_state(t, TXN_COMMITTING, true, fx);
 	work(t, ev, fx);
 }
 
-static void begin_abort(struct txn *t, const struct event *ev, struct effects *fx)
+void two_phase_begin_abort(struct txn *t, const struct event *ev, struct effects *fx)
 {
 	bool called = false;
 
@@ -161,7 +162,7 @@ static void vote(struct txn *t, const struct event *ev, enum branch_state state,
 	t->branch[ev->branch].state = state;
 	calls_settle(t, ev->branch);
 	if (all_answered(t))
-		begin_commit(t, ev, fx);
+		two_phase_begin_commit(t, ev, fx);
 }
 
 static int preparing_yes(struct txn *t, const struct event *ev, struct effects *fx)
@@ -179,14 +180,14 @@ static int preparing_read_only(struct txn *t, const struct event *ev, struct eff
 static int preparing_no(struct txn *t, const struct event *ev, struct effects *fx)
 {
 	t->branch[ev->branch].state = BRANCH_REFUSED;
-	begin_abort(t, ev, fx);
+	two_phase_begin_abort(t, ev, fx);
 	return 0;
 }
 
 static int preparing_timer(struct txn *t, const struct event *ev, struct effects *fx)
 {
-	if (too_late(t, ev))
-		begin_abort(t, ev, fx);
+	if (two_phase_too_late(t, ev))
+		two_phase_begin_abort(t, ev, fx);
 	else
 		work(t, ev, fx);
 	return 0;
@@ -341,7 +342,7 @@ static int one_phase_no(struct txn *t, const struct event *ev, struct effects *f
 
 static int one_phase_timer(struct txn *t, const struct event *ev, struct effects *fx)
 {
-	if (!too_late(t, ev))
+	if (!two_phase_too_late(t, ev))
 		work(t, ev, fx);
 	else if (t->branch[0].called)
 		begin_arbitration(t, ev, fx);
@@ -353,69 +354,74 @@ static int one_phase_timer(struct txn *t, const struct event *ev, struct effects
 /* Every cell is written: `ignore` is a decision, NULL would be an oversight. Replies in states
  * where no call is under way are dropped by txn_step before they come here. */
 /* clang-format off */
+#define CLOSED \
+	[EV_SUBMIT] = two_phase_submit_again, [EV_BEGIN] = two_phase_begin_again, [EV_ENLIST] = reject, \
+	[EV_COMMIT] = two_phase_commit_again, [EV_ROLLBACK] = two_phase_rollback_again
 static step_fn *const table[TXN_STATE_MAX][EV_TYPE_MAX] = {
 	[TXN_ACTIVE] = {
-		[EV_SUBMIT] = active_submit,
+		[EV_SUBMIT] = two_phase_active_submit,
 		[EV_YES] = reject, [EV_READ_ONLY] = reject, [EV_NO] = reject,
 		[EV_DONE] = reject, [EV_FOUND_COMMITTED] = reject, [EV_FOUND_ABORTED] = reject,
 		[EV_WORKING] = reject, [EV_UNKNOWN] = reject, [EV_CONTRACT] = reject,
-		/* Not stored yet; the initiator submits again. */
-		[EV_TIMER] = ignore, [EV_RESUME] = ignore,
+		[EV_TIMER] = two_phase_active_timer, [EV_RESUME] = two_phase_active_timer,
+		[EV_BEGIN] = two_phase_active_begin, [EV_ENLIST] = two_phase_active_enlist,
+		[EV_COMMIT] = two_phase_active_commit, [EV_ROLLBACK] = two_phase_active_rollback,
 	},
 	[TXN_PREPARING] = {
-		[EV_SUBMIT] = ignore,
 		[EV_YES] = preparing_yes, [EV_READ_ONLY] = preparing_read_only, [EV_NO] = preparing_no,
 		[EV_DONE] = reject, [EV_FOUND_COMMITTED] = reject, [EV_FOUND_ABORTED] = reject,
 		[EV_WORKING] = working, [EV_UNKNOWN] = voting_unknown, [EV_CONTRACT] = preparing_no,
 		[EV_TIMER] = preparing_timer, [EV_RESUME] = preparing_timer,
+		CLOSED,
 	},
 	[TXN_COMMITTING] = {
-		[EV_SUBMIT] = ignore,
 		[EV_YES] = reject, [EV_READ_ONLY] = reject, [EV_NO] = reject,
 		[EV_DONE] = committing_done, [EV_FOUND_COMMITTED] = committing_done, [EV_FOUND_ABORTED] = committing_aborted,
 		[EV_WORKING] = working, [EV_UNKNOWN] = decided_unknown, [EV_CONTRACT] = decided_contract,
 		[EV_TIMER] = decided_work, [EV_RESUME] = decided_resume,
+		CLOSED,
 	},
 	[TXN_ABORTING] = {
-		[EV_SUBMIT] = ignore,
 		[EV_YES] = reject, [EV_READ_ONLY] = reject, [EV_NO] = reject,
 		[EV_DONE] = aborting_done, [EV_FOUND_COMMITTED] = aborting_committed, [EV_FOUND_ABORTED] = aborting_done,
 		[EV_WORKING] = working, [EV_UNKNOWN] = decided_unknown, [EV_CONTRACT] = decided_contract,
 		[EV_TIMER] = decided_work, [EV_RESUME] = decided_resume,
+		CLOSED,
 	},
 	[TXN_ONE_PHASE] = {
-		[EV_SUBMIT] = ignore,
 		[EV_YES] = single_committed, [EV_READ_ONLY] = single_read_only, [EV_NO] = one_phase_no,
 		[EV_DONE] = reject, [EV_FOUND_COMMITTED] = single_committed, [EV_FOUND_ABORTED] = single_aborted,
 		[EV_WORKING] = working, [EV_UNKNOWN] = voting_unknown, [EV_CONTRACT] = one_phase_no,
 		[EV_TIMER] = one_phase_timer, [EV_RESUME] = one_phase_timer,
+		CLOSED,
 	},
 	[TXN_ARBITRATING] = {
-		[EV_SUBMIT] = ignore,
 		[EV_YES] = reject, [EV_READ_ONLY] = reject, [EV_NO] = reject,
 		[EV_DONE] = single_aborted, [EV_FOUND_COMMITTED] = single_committed, [EV_FOUND_ABORTED] = single_aborted,
 		[EV_WORKING] = working, [EV_UNKNOWN] = decided_unknown, [EV_CONTRACT] = decided_contract,
 		[EV_TIMER] = decided_work, [EV_RESUME] = decided_work,
+		CLOSED,
 	},
 #define ENDED(resume) { \
-		[EV_SUBMIT] = ignore, \
 		[EV_YES] = ignore, [EV_READ_ONLY] = ignore, [EV_NO] = ignore, \
 		[EV_DONE] = ignore, [EV_FOUND_COMMITTED] = ignore, [EV_FOUND_ABORTED] = ignore, \
 		[EV_WORKING] = ignore, [EV_UNKNOWN] = ignore, [EV_CONTRACT] = ignore, \
 		[EV_TIMER] = ignore, [EV_RESUME] = resume, \
+		CLOSED, \
 	}
 	[TXN_COMMITTED] = ENDED(ignore),
 	[TXN_ABORTED] = ENDED(ignore),
 	[TXN_MIXED] = ENDED(mixed_resume),
 #undef ENDED
 };
+#undef CLOSED
 /* clang-format on */
 
 const struct protocol protocol_two_phase = {
     .name = "2pc",
     .mode = MODE_TWO_PHASE,
     .table = table,
-    .voting = two_phase_voting,
+    .timed = two_phase_timed,
     .decision = two_phase_decision,
     .broken = two_phase_broken,
 };

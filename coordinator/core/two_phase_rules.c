@@ -6,7 +6,8 @@ const struct two_phase two_phase[TXN_STATE_MAX] = {
         {
             .answered = BIT(BRANCH_PENDING),
             .outcome = BIT(OUTCOME_PENDING),
-            .next = BIT(TXN_PREPARING) | BIT(TXN_ONE_PHASE),
+            .next = BIT(TXN_PREPARING) | BIT(TXN_ONE_PHASE) | BIT(TXN_ABORTING) |
+                    BIT(TXN_COMMITTED) | BIT(TXN_ABORTED),
         },
     [TXN_PREPARING] =
         {
@@ -71,9 +72,16 @@ bool two_phase_is_open(const struct txn *t, unsigned branch)
 	return two_phase[t->state].open & BIT(t->branch[branch].state);
 }
 
-bool two_phase_voting(enum txn_state state)
+bool two_phase_timed(const struct txn *t)
 {
-	return state == TXN_PREPARING || state == TXN_ONE_PHASE;
+	if (t->state == TXN_ACTIVE)
+		return t->begun;
+	return t->state == TXN_PREPARING || t->state == TXN_ONE_PHASE;
+}
+
+bool two_phase_too_late(const struct txn *t, const struct event *ev)
+{
+	return two_phase_timed(t) && ev->now_us >= t->deadline_us;
 }
 
 static uint32_t branch_states(const struct txn *t)

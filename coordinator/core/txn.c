@@ -41,22 +41,48 @@ static const struct protocol *protocol_of(const struct txn *t)
 
 int txn_init(struct txn *t, struct arena *arena, const struct txn_config *config)
 {
-	if (config->n_branch == 0 || config->n_branch > TXN_BRANCH_MAX ||
-	    !protocol_get(config->mode))
+	if (config->n_branch > TXN_BRANCH_MAX || !protocol_get(config->mode))
+		return ERR_INVALID;
+	if (config->n_branch == 0 && !config->interactive)
 		return ERR_INVALID;
 	*t = (struct txn){
 	    .mode = config->mode,
 	    .state = TXN_ACTIVE,
 	    .outcome = OUTCOME_PENDING,
 	    .seed = config->seed,
+	    .interactive = config->interactive,
 	    .n_branch = config->n_branch,
+	    .room = config->n_branch,
 	    .deadline_us = config->deadline_us,
+	    .vote_timeout_us = config->vote_timeout_us,
 	    .retry = config->retry,
 	};
 	t->branch = arena_alloc(arena, t->n_branch * sizeof *t->branch);
 	if (!t->branch)
 		return ERR_NOMEM;
 	calls_clear(t);
+	for (unsigned i = 0; i < t->n_branch; i++)
+		t->branch[i].called = t->interactive;
+	return 0;
+}
+
+int txn_reserve(struct txn *t, struct arena *arena, unsigned n_branch)
+{
+	unsigned room = 2 * t->room < TXN_BRANCH_MAX ? 2 * t->room : TXN_BRANCH_MAX;
+	struct branch *branch;
+
+	if (n_branch > TXN_BRANCH_MAX)
+		return ERR_LIMIT;
+	if (n_branch <= t->room)
+		return 0;
+	/* The arena keeps the old ones: doubled, that is never more than the new ones. */
+	room = room > n_branch ? room : n_branch;
+	branch = arena_alloc(arena, room * sizeof *branch);
+	if (!branch)
+		return ERR_NOMEM;
+	memcpy(branch, t->branch, t->n_branch * sizeof *branch);
+	t->branch = branch;
+	t->room = room;
 	return 0;
 }
 
@@ -69,8 +95,8 @@ static void restore_branches(struct txn *t, const uint8_t *branch_state)
 		b->state = (enum branch_state)branch_state[i];
 		/* Nobody remembers what the process before us did: expect the worst of it. Alerts
 		 * are about decisions that do not get through, never about votes. */
-		b->called = t->state != TXN_ACTIVE;
-		b->alerted = b->called && !protocol_of(t)->voting(t->state);
+		b->called = t->interactive || t->state != TXN_ACTIVE;
+		b->alerted = b->called && !protocol_of(t)->timed(t);
 		b->raised = 0;
 	}
 }
@@ -91,6 +117,7 @@ int txn_restore(struct txn *t, enum txn_state state, enum txn_outcome outcome,
 	memcpy(before, t->branch, t->n_branch * sizeof *before);
 	t->state = state;
 	t->outcome = outcome;
+	t->begun = t->interactive;
 	restore_branches(t, branch_state);
 	if (!protocol_of(t)->broken(t))
 		return 0;
@@ -133,7 +160,7 @@ int txn_step(struct txn *t, const struct event *ev, struct effects *fx)
 
 int64_t txn_due_us(const struct txn *t)
 {
-	int64_t due = protocol_of(t)->voting(t->state) ? t->deadline_us : INT64_MAX;
+	int64_t due = protocol_of(t)->timed(t) ? t->deadline_us : INT64_MAX;
 
 	for (unsigned i = 0; i < t->n_branch; i++) {
 		if (t->branch[i].due_us < due)
@@ -171,7 +198,8 @@ void txn_check(const struct txn *t)
 
 	assert((unsigned)t->state < TXN_STATE_MAX);
 	assert((unsigned)t->outcome < OUTCOME_MAX);
-	assert(t->n_branch > 0 && t->n_branch <= TXN_BRANCH_MAX);
+	assert(t->n_branch > 0 || t->interactive);
+	assert(t->n_branch <= t->room && t->room <= TXN_BRANCH_MAX);
 	for (unsigned i = 0; i < t->n_branch; i++)
 		check_branch(t, &t->branch[i]);
 	broken = protocol_of(t)->broken(t);

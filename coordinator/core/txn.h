@@ -5,6 +5,8 @@
  * test holds the objects' undefined symbols against a short list.
  *
  * Calling sequence, new:      txn_init, set branch[i].timeout_us, txn_step(EV_SUBMIT), ...
+ * ... interactive:            txn_init, set branch[i].timeout_us, txn_step(EV_BEGIN), then per
+ *                             branch txn_reserve, txn_step(EV_ENLIST); txn_step(EV_COMMIT), ...
  * Calling sequence, recovery: txn_init, set branch[i].timeout_us, txn_restore,
  *                             txn_step(EV_RESUME), ...
  * After each step the driver asks txn_due_us() and delivers EV_TIMER then.
@@ -28,7 +30,8 @@ struct retry_policy {
 struct branch {
 	enum branch_state state;
 	enum txn_op op;     /* what this branch has to do in this phase; OP_NONE: nothing (more) */
-	bool called;        /* it was called in any phase, or may have been before a restart */
+	bool called;        /* it was called in any phase, or may have been: before a restart, or
+	                     * by the initiator of an interactive transaction */
 	bool in_call;       /* one call at most is under way per phase */
 	bool alerted;       /* an alert may be open for it: close it when a call gets through */
 	uint8_t raised;     /* bit per enum alert_kind: raised since txn_init, not to be repeated */
@@ -42,10 +45,13 @@ struct txn {
 	enum txn_mode mode;
 	enum txn_state state;
 	enum txn_outcome outcome;
+	bool interactive;
+	bool begun;    /* interactive only: EV_BEGIN was here, in this process or one before */
 	uint64_t seed; /* hash of the gid: jitter */
-	unsigned n_branch;
+	unsigned n_branch, room;
 	struct branch *branch;
-	int64_t deadline_us; /* votes count until here */
+	int64_t deadline_us;     /* ACTIVE: of the initiator; then votes count until here */
+	int64_t vote_timeout_us; /* interactive: from EV_COMMIT to the deadline of the votes */
 	struct retry_policy retry;
 };
 
@@ -53,12 +59,19 @@ struct txn_config {
 	enum txn_mode mode;
 	uint64_t seed;
 	unsigned n_branch;
+	bool interactive;
 	int64_t deadline_us;
+	int64_t vote_timeout_us; /* interactive only */
 	struct retry_policy retry;
 };
 
-/* State ACTIVE, every branch pending. ERR_NOMEM, or ERR_INVALID for 0 or too many branches. */
+/* State ACTIVE, every branch pending. ERR_NOMEM, or ERR_INVALID for too many branches, or none in
+ * a coordinated transaction. */
 int txn_init(struct txn *t, struct arena *arena, const struct txn_config *config) MUSTCHECK;
+
+/* Makes room for so many branches in all, in the arena of txn_init: t->branch may move. Before
+ * every EV_ENLIST. ERR_LIMIT above TXN_BRANCH_MAX or ERR_NOMEM, and nothing changed. */
+int txn_reserve(struct txn *t, struct arena *arena, unsigned n_branch) MUSTCHECK;
 
 /* Put back what a record said. ERR_INVALID, nothing changed, when it contradicts itself.
  * `branch_state` has n_branch elements. */

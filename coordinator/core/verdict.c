@@ -68,6 +68,10 @@ const char *verdict_str(enum event_type type)
 	    [EV_CONTRACT] = "contract",
 	    [EV_TIMER] = "timer",
 	    [EV_RESUME] = "resume",
+	    [EV_BEGIN] = "begin",
+	    [EV_ENLIST] = "enlist",
+	    [EV_COMMIT] = "commit",
+	    [EV_ROLLBACK] = "rollback",
 	};
 
 	return (unsigned)type < EV_TYPE_MAX ? name[type] : "?";

@@ -1,10 +1,11 @@
 /*
  * machine.c - the commands of the golden files:
  *
- *	new N [key=value ...]         a transaction of N branches: deadline, timeout, initial, cap
- *	                              (durations), factor, alert_after, seed
+ *	new N [interactive] [key=value ...]     a transaction of N branches: deadline, timeout,
+ *	                              vote_timeout, initial, cap (durations), factor, alert_after, seed
  *	restore STATE OUTCOME BRANCH ...   put back what a record said
- *	submit | timer | resume       an event
+ *	submit | timer | resume | begin | commit | rollback     an event
+ *	enlist [timeout=DURATION]     room for a branch more, and the event
  *	wait DURATION | at DURATION   the clock goes on, or stands at that time since `new`
  *	BRANCH VERDICT [retry_after=DURATION]   the reply to the call under way
  *	stray BRANCH VERDICT OP ATTEMPT         a reply to some other call
@@ -30,8 +31,9 @@ struct machine {
 	struct txn t;
 	struct arena arena;
 	int64_t now_us;
-	bool live[TXN_STATE_MAX][EV_TYPE_MAX];  /* went through the table */
-	bool stray[TXN_STATE_MAX][EV_TYPE_MAX]; /* dropped before it */
+	/* By state, event and whether it is interactive: went through the table, dropped before. */
+	bool live[TXN_STATE_MAX][EV_TYPE_MAX][2];
+	bool stray[TXN_STATE_MAX][EV_TYPE_MAX];
 };
 
 static _Noreturn void bad(const char *what, const char *word)
@@ -224,6 +226,8 @@ static void command_new(struct machine *m, char **word)
 	    .mode = MODE_TWO_PHASE,
 	    .seed = number(option(word, "seed", "1")),
 	    .n_branch = (unsigned)number(word[1]),
+	    .interactive = flag(word, "interactive"),
+	    .vote_timeout_us = duration(option(word, "vote_timeout", "5s")),
 	    .deadline_us = START_US + duration(option(word, "deadline", "10s")),
 	    .retry =
 	        {
@@ -261,8 +265,23 @@ static void command_restore(struct machine *m, char **word, struct buf *out)
 
 static void command_event(struct machine *m, enum event_type type, struct buf *out)
 {
-	m->live[m->t.state][type] = true;
+	m->live[m->t.state][type][m->t.interactive] = true;
 	step(m, (struct event){.type = type}, out);
+}
+
+static void command_enlist(struct machine *m, char **word, struct buf *out)
+{
+	int rc = txn_reserve(&m->t, &m->arena, m->t.n_branch + 1);
+	struct event ev = {
+	    .type = EV_ENLIST,
+	    .call_timeout_us = duration(option(word, "timeout", "3s")),
+	};
+
+	m->live[m->t.state][EV_ENLIST][m->t.interactive] = true;
+	if (rc != 0)
+		buf_printf(out, "error: %s\n", err_str(rc));
+	else
+		step(m, ev, out);
 }
 
 static void command_reply(struct machine *m, char **word, struct buf *out)
@@ -276,7 +295,7 @@ static void command_reply(struct machine *m, char **word, struct buf *out)
 	b = &m->t.branch[i];
 	if (!b->in_call)
 		bad("no call under way; use stray", word[0]);
-	m->live[m->t.state][type] = true;
+	m->live[m->t.state][type][m->t.interactive] = true;
 	step(m,
 	     (struct event){
 	         .type = type,
@@ -346,6 +365,18 @@ static size_t split(char *line, char **word)
 	return n;
 }
 
+static bool is_event(const char *c)
+{
+	static const char *const name[] = {"submit", "timer",  "resume",
+	                                   "begin",  "commit", "rollback"};
+
+	for (size_t i = 0; i < sizeof name / sizeof name[0]; i++) {
+		if (strcmp(c, name[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 void machine_run(struct machine *m, char *line, struct buf *out)
 {
 	char *word[WORDS_MAX + 1];
@@ -358,9 +389,11 @@ void machine_run(struct machine *m, char *line, struct buf *out)
 		command_new(m, word);
 	else if (!m->t.branch)
 		bad("begin with `new`", c);
-	else if (strcmp(c, "restore") == 0 && n >= 4)
+	else if (strcmp(c, "restore") == 0 && n >= 3)
 		command_restore(m, word, out);
-	else if (strcmp(c, "submit") == 0 || strcmp(c, "timer") == 0 || strcmp(c, "resume") == 0)
+	else if (strcmp(c, "enlist") == 0)
+		command_enlist(m, word, out);
+	else if (is_event(c))
 		command_event(m, event_named(c), out);
 	else if (strcmp(c, "wait") == 0 && n == 2)
 		m->now_us += duration(word[1]);
@@ -393,8 +426,12 @@ void machine_uncovered(const struct machine *m, struct buf *out)
 			const char *state = txn_state_str((enum txn_state)s);
 			const char *event = verdict_str((enum event_type)e);
 
-			if (!m->live[s][e] && (!reply || calls))
+			/* Answers mean the same in both kinds, nothing else does. */
+			if (reply ? calls && !m->live[s][e][0] && !m->live[s][e][1]
+			          : !m->live[s][e][0])
 				buf_printf(out, "not covered: %s, %s\n", state, event);
+			if (!reply && !m->live[s][e][1])
+				buf_printf(out, "not covered: %s, %s, interactive\n", state, event);
 			if (reply && !m->stray[s][e])
 				buf_printf(out, "not covered: %s, stray %s\n", state, event);
 		}

@@ -19,13 +19,15 @@
 static const struct retry_policy policy = {
     .initial_us = SECOND / 10, .factor = 2, .cap_us = 60 * SECOND, .alert_after = 6};
 
-static void make(struct txn *t, struct arena *a, unsigned n_branch)
+static void make_kind(struct txn *t, struct arena *a, unsigned n_branch, bool interactive)
 {
 	struct txn_config config = {
 	    .mode = MODE_TWO_PHASE,
 	    .seed = 42,
 	    .n_branch = n_branch,
+	    .interactive = interactive,
 	    .deadline_us = 10 * SECOND,
+	    .vote_timeout_us = 5 * SECOND,
 	    .retry = policy,
 	};
 
@@ -33,6 +35,11 @@ static void make(struct txn *t, struct arena *a, unsigned n_branch)
 	assert_int_equal(txn_init(t, a, &config), 0);
 	for (unsigned i = 0; i < n_branch; i++)
 		t->branch[i].timeout_us = SECOND;
+}
+
+static void make(struct txn *t, struct arena *a, unsigned n_branch)
+{
+	make_kind(t, a, n_branch, false);
 }
 
 static void every_cell_is_written(void **state)
@@ -92,6 +99,10 @@ static void names_fit_numbers(void **state)
 		assert_string_equal(txn_outcome_str((enum txn_outcome)i), outcome_name[i]);
 	for (int i = 0; i < BRANCH_STATE_MAX; i++)
 		assert_string_equal(branch_state_str((enum branch_state)i), branch_name[i]);
+	assert_int_equal(EV_YES, 1);
+	assert_int_equal(EV_CONTRACT, 9);
+	assert_int_equal(OP_ROLLBACK, 3);
+	assert_int_equal(ALERT_HEURISTIC, 2);
 	assert_string_equal(txn_state_str(TXN_STATE_MAX), "?");
 	assert_string_equal(txn_op_str(OP_ROLLBACK), "rollback");
 	assert_string_equal(txn_op_str(OP_MAX), "?");
@@ -169,16 +180,16 @@ static struct event right_answer(const struct txn *t, unsigned branch, int64_t n
 }
 
 /* Participants who do what they are told bring it to an end, and it says how it was decided. */
-static void drive_to_end(struct txn *t)
+static void drive_to_end(struct txn *t, int64_t now_us)
 {
 	enum txn_outcome decision = txn_decision(t);
-	struct event ev = {.type = EV_RESUME, .now_us = SECOND};
+	struct event ev = {.type = EV_RESUME, .now_us = now_us};
 	struct effects fx;
 
 	assert_int_equal(txn_step(t, &ev, &fx), 0);
 	for (unsigned round = 0; round < 2; round++) {
 		for (unsigned i = 0; i < t->n_branch; i++) {
-			ev = right_answer(t, i, SECOND);
+			ev = right_answer(t, i, now_us);
 			assert_int_equal(txn_step(t, &ev, &fx), 0);
 		}
 	}
@@ -196,29 +207,88 @@ static void whatever_is_restored_ends(void **state)
 	unsigned n_restored = 0;
 
 	(void)state;
-	for (unsigned code = 0; code < 3 * 16 * 8 * 512; code++) {
+	for (unsigned code = 0; code < 7 * 16 * 8 * 512; code++) {
 		uint8_t branch[3] = {code & 7, code >> 3 & 7, code >> 6 & 7};
 		enum txn_state s = (enum txn_state)(code >> 9 & 15);
 		enum txn_outcome outcome = (enum txn_outcome)(code >> 13 & 7);
-		unsigned n = (code >> 16) % 3 + 1;
+		bool interactive = code >> 16 > 2;
+		unsigned n = interactive ? (code >> 16) - 3 : (code >> 16) + 1;
 		struct arena a;
 		struct txn t;
 
-		make(&t, &a, n);
+		make_kind(&t, &a, n, interactive);
 		if (txn_restore(&t, s, outcome, branch) != 0) {
 			assert_int_equal(t.state, TXN_ACTIVE);
 			assert_int_equal(t.outcome, OUTCOME_PENDING);
 			for (unsigned i = 0; i < n; i++)
 				assert_int_equal(t.branch[i].state, BRANCH_PENDING);
 			txn_check(&t);
-		} else if (s != TXN_ACTIVE) {
+		} else if (interactive || s != TXN_ACTIVE) {
 			n_restored++;
 			assert_int_equal(t.state, s);
-			drive_to_end(&t);
+			drive_to_end(&t, s == TXN_ACTIVE ? 10 * SECOND : SECOND);
 		}
 		arena_release(&a);
 	}
 	assert_true(n_restored > 100);
+}
+
+static int enlist(struct txn *t, struct arena *a, int64_t timeout_us)
+{
+	struct event ev = {.type = EV_ENLIST, .call_timeout_us = timeout_us};
+	struct effects fx;
+	int rc = txn_reserve(t, a, t->n_branch + 1);
+
+	return rc ? rc : txn_step(t, &ev, &fx);
+}
+
+/* Room grows by moving the branches: what they know must come along. */
+static void branches_are_enlisted_to_the_limit(void **state)
+{
+	struct event ev = {.type = EV_BEGIN};
+	struct effects fx;
+	struct arena a;
+	struct txn t;
+
+	(void)state;
+	make_kind(&t, &a, 0, true);
+	assert_int_equal(txn_step(&t, &ev, &fx), 0);
+	for (unsigned i = 0; i < TXN_BRANCH_MAX; i++)
+		assert_int_equal(enlist(&t, &a, SECOND + i), 0);
+	assert_int_equal(enlist(&t, &a, SECOND), ERR_LIMIT);
+	assert_int_equal(t.n_branch, TXN_BRANCH_MAX);
+	ev = (struct event){.type = EV_COMMIT, .now_us = 9 * SECOND};
+	assert_int_equal(txn_step(&t, &ev, &fx), 0);
+	assert_int_equal(t.deadline_us, 14 * SECOND);
+	assert_int_equal(fx.n_act, TXN_BRANCH_MAX);
+	for (unsigned i = 0; i < TXN_BRANCH_MAX; i++) {
+		assert_int_equal(fx.act[i].branch, i);
+		assert_int_equal(fx.act[i].timeout_us, SECOND + i);
+	}
+	/* Twice the branches, what the smaller arrays left behind included. */
+	assert_true(a.used <= 2 * TXN_BRANCH_MAX * sizeof(struct branch) + 64);
+	arena_release(&a);
+}
+
+static void no_memory_for_a_branch_changes_nothing(void **state)
+{
+	struct arena a;
+	struct txn t;
+
+	(void)state;
+	make_kind(&t, &a, 2, true);
+	a.limit = a.used;
+	t.branch[1].timeout_us = 7;
+	assert_int_equal(txn_reserve(&t, &a, 2), 0);
+	assert_int_equal(txn_reserve(&t, &a, 3), ERR_NOMEM);
+	assert_int_equal(txn_reserve(&t, &a, TXN_BRANCH_MAX + 1), ERR_LIMIT);
+	assert_int_equal(t.n_branch, 2);
+	assert_int_equal(t.branch[1].timeout_us, 7);
+	txn_check(&t);
+	a.limit = 0;
+	assert_int_equal(txn_reserve(&t, &a, 3), 0);
+	assert_int_equal(t.branch[1].timeout_us, 7);
+	arena_release(&a);
 }
 
 static void restore_refuses_numbers_of_no_state(void **state)
@@ -259,6 +329,8 @@ int main(void)
 	    cmocka_unit_test(backoff_at_its_limits),
 	    cmocka_unit_test(step_refuses_what_does_not_exist),
 	    cmocka_unit_test(whatever_is_restored_ends),
+	    cmocka_unit_test(branches_are_enlisted_to_the_limit),
+	    cmocka_unit_test(no_memory_for_a_branch_changes_nothing),
 	    cmocka_unit_test(restore_refuses_numbers_of_no_state),
 	    cmocka_unit_test(judge_takes_missing_members),
 	};
