@@ -128,6 +128,17 @@ void exchange_fail(struct exchange *x, enum problem p, const char *detail)
 	exchange_problem(x, &c);
 }
 
+void exchange_unauthorized(struct exchange *x, const char *detail)
+{
+	struct buf body = BUF_INIT;
+	struct complaint c;
+
+	(void)complain(&c, PROBLEM_UNAUTHORIZED, "", "%s", detail);
+	put_problem(x, &c, &body);
+	finish(x, 401, "application/problem+json", &body,
+	       &(struct http_header){"WWW-Authenticate", "Bearer"}, 1);
+}
+
 void exchange_method_not_allowed(struct exchange *x, const char *allow)
 {
 	struct buf body = BUF_INIT;

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "io/http_server.h"
+#include "node/auth.h"
 #include "node/node.h"
 #include "node/problem.h"
 #include "node/submission.h"
@@ -18,6 +19,7 @@ struct exchange {
 	struct http_request *rq;
 	char gid[GID_MAX + 1]; /* what the path names: a gid or a code; "" when it names none */
 	char request_id[65];
+	struct auth_caller caller;
 };
 
 /* NULL when out of memory. */
@@ -34,6 +36,8 @@ void exchange_json(struct exchange *x, int status, struct buf *body, const char 
 void exchange_problem(struct exchange *x, const struct complaint *c);
 /* The same with a complaint made on the spot, about no member in particular. */
 void exchange_fail(struct exchange *x, enum problem p, const char *detail);
+/* 401: who are you? */
+void exchange_unauthorized(struct exchange *x, const char *detail);
 /* 405 with the methods that the path takes. */
 void exchange_method_not_allowed(struct exchange *x, const char *allow);
 

@@ -10,32 +10,42 @@
 #include "base/log.h"
 #include "base/near.h"
 
+#define NAMESPACE      "default" /* where everything is so far */
 #define BODY_MAX       ((size_t)1024 * 1024)
 #define IDLE_TIMEOUT_S 75
+
+/* Who may go there; a mask of roles, never 0. Admin may do everything. */
+#define ANYBODY   ROLE_NOT_NEEDED
+#define STARTERS  (ROLE_SUBMIT | ROLE_ADMIN)
+#define READERS   (ROLE_SUBMIT | ROLE_VIEWER | ROLE_OPERATOR | ROLE_ADMIN)
+#define WATCHERS  (ROLE_VIEWER | ROLE_OPERATOR | ROLE_ADMIN)
+#define OPERATORS (ROLE_OPERATOR | ROLE_ADMIN)
 
 struct route {
 	const char *method;
 	const char *path; /* {gid} or {code} matches one segment */
+	unsigned roles;   /* x-roles in openapi.yaml */
 	route_handler *handler;
 	const char *query[8]; /* parameters it takes; ends with NULL */
 };
 
 static const struct route route[] = {
-    {"POST", "/v1/transactions", handle_submit, {NULL}},
-    {"PUT", "/v1/transactions/{gid}", handle_submit, {NULL}},
-    {"GET", "/v1/transactions/{gid}", handle_get, {NULL}},
-    {"GET", "/v1/transactions/{gid}/history", handle_history, {"limit", NULL}},
-    {"GET", "/v1/transactions/{gid}/decision", handle_decision, {NULL}},
+    {"POST", "/v1/transactions", STARTERS, handle_submit, {NULL}},
+    {"PUT", "/v1/transactions/{gid}", STARTERS, handle_submit, {NULL}},
+    {"GET", "/v1/transactions/{gid}", READERS, handle_get, {NULL}},
+    {"GET", "/v1/transactions/{gid}/history", READERS, handle_history, {"limit", NULL}},
+    {"GET", "/v1/transactions/{gid}/decision", ROLE_ANY, handle_decision, {NULL}},
     {"GET",
      "/v1/admin/alerts",
+     OPERATORS,
      handle_alerts,
      {"state", "kind", "severity", "participant", "limit", "cursor", NULL}},
-    {"GET", "/livez", handle_livez, {NULL}},
-    {"GET", "/readyz", handle_readyz, {NULL}},
-    {"GET", "/metrics", handle_metrics, {NULL}},
-    {"GET", "/openapi.json", handle_openapi, {NULL}},
-    {"GET", "/problems", handle_problems, {NULL}},
-    {"GET", "/problems/{code}", handle_problem, {NULL}},
+    {"GET", "/livez", ANYBODY, handle_livez, {NULL}},
+    {"GET", "/readyz", ANYBODY, handle_readyz, {NULL}},
+    {"GET", "/metrics", WATCHERS, handle_metrics, {NULL}},
+    {"GET", "/openapi.json", ROLE_ANY, handle_openapi, {NULL}},
+    {"GET", "/problems", ROLE_ANY, handle_problems, {NULL}},
+    {"GET", "/problems/{code}", ROLE_ANY, handle_problem, {NULL}},
 };
 
 #define N_ROUTE (sizeof route / sizeof route[0])
@@ -80,6 +90,55 @@ static void refuse(struct exchange *x, const char *path, const char *allow)
 	}
 	(void)snprintf(detail, sizeof detail, "there is nothing at %.128s", path);
 	exchange_fail(x, PROBLEM_NOT_FOUND, detail);
+}
+
+static void forbid_role(struct exchange *x, unsigned needed)
+{
+	struct buf text = BUF_INIT;
+
+	buf_printf(&text, "\"%s\" lacks the role for this: ", x->caller.name);
+	auth_put_roles(&text, needed);
+	exchange_fail(x, PROBLEM_FORBIDDEN, text.failed ? "a role is missing" : text.data);
+	buf_release(&text);
+}
+
+static void forbid_namespace(struct exchange *x)
+{
+	char detail[192];
+
+	(void)snprintf(detail, sizeof detail,
+	               "\"%s\" may act in namespace %s only, and this is in " NAMESPACE,
+	               x->caller.name, x->caller.space);
+	exchange_fail(x, PROBLEM_FORBIDDEN, detail);
+}
+
+/* Whether the caller may go on; otherwise the exchange is over. */
+static bool admit(struct exchange *x, const struct route *r)
+{
+	if (r->roles & ROLE_NOT_NEEDED)
+		return true;
+	switch (auth_check(x->node->config->auth, http_request_header(x->rq, "Authorization"),
+	                   &x->caller)) {
+	case AUTH_NO_TOKEN:
+		exchange_unauthorized(x, "send the header Authorization: Bearer TOKEN");
+		return false;
+	case AUTH_BAD_TOKEN:
+		exchange_unauthorized(x, "the header Authorization is not Bearer and a token that "
+		                         "is known here");
+		return false;
+	case AUTH_OK:
+	default:
+		break;
+	}
+	if (!(x->caller.roles & r->roles)) {
+		forbid_role(x, r->roles);
+		return false;
+	}
+	if (*x->caller.space && strcmp(x->caller.space, NAMESPACE) != 0) {
+		forbid_namespace(x);
+		return false;
+	}
+	return true;
 }
 
 static void serve(struct exchange *x, const struct route *r)
@@ -131,7 +190,8 @@ static void on_request(void *ctx, struct http_request *rq)
 			continue;
 		if (strcmp(route[i].method, method) == 0) {
 			buf_release(&allow);
-			serve(x, &route[i]);
+			if (admit(x, &route[i]))
+				serve(x, &route[i]);
 			return;
 		}
 		if (allow.len)

@@ -1,12 +1,21 @@
 /*
- * digest.c - hashes and random bytes.
+ * digest.c - hashes, signatures and random bytes.
  */
-#include "io/digest.h"
+/* libcrypto's name of a type is one of our errors. */
+#define ERR_STATE OPENSSL_ERR_STATE
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/sha.h>
+#undef ERR_STATE
 
 #include <errno.h>
-#include <openssl/sha.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
+
+#include "io/digest.h"
 
 _Static_assert(DIGEST_LEN == SHA256_DIGEST_LENGTH, "a digest is a SHA-256");
 
@@ -31,4 +40,61 @@ void digest_random(void *out, size_t len)
 		p += n;
 		len -= (size_t)n;
 	}
+}
+
+bool digest_equal(const uint8_t a[DIGEST_LEN], const uint8_t b[DIGEST_LEN])
+{
+	return CRYPTO_memcmp(a, b, DIGEST_LEN) == 0;
+}
+
+void digest_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
+                        uint8_t out[DIGEST_LEN])
+{
+	unsigned n = 0;
+
+	if (key_len > INT_MAX || HMAC(EVP_sha256(), key, (int)key_len, data, len, out, &n) == NULL)
+		abort();
+}
+
+void digest_put_base64(struct buf *out, const void *data, size_t len)
+{
+	size_t n = (len + 2) / 3 * 4;
+	/* libcrypto writes a NUL behind. */
+	char *at = len < INT_MAX / 2 ? buf_extend(out, n + 1) : NULL;
+
+	if (at == NULL) {
+		out->failed = true;
+		return;
+	}
+	EVP_EncodeBlock((unsigned char *)at, data, (int)len);
+	out->len--;
+}
+
+int digest_base64_decode(const char *text, struct buf *out)
+{
+	size_t len = strlen(text);
+	size_t padding = 0;
+	char *at;
+
+	if (len == 0 || len % 4 != 0 || len > INT_MAX / 2)
+		return ERR_INVALID;
+	while (padding < 2 && text[len - 1 - padding] == '=')
+		padding++;
+	if (strcspn(text, "=") != len - padding)
+		return ERR_INVALID;
+	at = buf_extend(out, len / 4 * 3);
+	if (at == NULL)
+		return ERR_NOMEM;
+	if (EVP_DecodeBlock((unsigned char *)at, (const unsigned char *)text, (int)len) < 0) {
+		out->len -= len / 4 * 3;
+		return ERR_INVALID;
+	}
+	out->len -= padding;
+	return 0;
+}
+
+void digest_wipe(void *secret, size_t len)
+{
+	if (secret != NULL)
+		OPENSSL_cleanse(secret, len);
 }

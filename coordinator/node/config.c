@@ -36,7 +36,9 @@ static const struct option option[] = {
 	  "'URL [concurrency=N] [queue=N] [secret=FILE]'",
 	  "a participant that submissions name; its own limits; the file of the secret that signs its calls" },
 	{ "allow_unauthenticated", OPT_BOOL, AT(allow_unauthenticated), "no", 0, 0, NULL,
-	  "serve beyond loopback although everyone who reaches the port may do everything" },
+	  "serve without tokens: everyone who reaches the port may do everything" },
+	{ "token_file", OPT_STR, AT(token_file), "", 0, 0, "FILE",
+	  "who may do what, read again at SIGHUP: lines of `name role[,role] [namespace=NAME] hash`" },
 	{ "node", OPT_STR, AT(node), "", 0, 0, "NAME",
 	  "this node's name in history and logs; default HOST:PID" },
 	{ "log_level", OPT_LEVEL | OPT_LIVE, AT(log_level), "info", 0, 0, "LEVEL",
@@ -251,11 +253,6 @@ static int split_listen(struct config *c, char *why, size_t size)
 	return ERR_INVALID;
 }
 
-static bool on_loopback(const struct config *c)
-{
-	return strncmp(c->listen_host, "127.", 4) == 0 || strcmp(c->listen_host, "::1") == 0;
-}
-
 static int default_str(const char **at, const char *value)
 {
 	free((char *)(uintptr_t)*at);
@@ -286,20 +283,6 @@ static int finish(struct config *c, enum config_action action, char *why, size_t
 
 	if (rc < 0)
 		return rc;
-	if (c->dev && !on_loopback(c)) {
-		(void)snprintf(why, size,
-		               "--dev serves on loopback only; use --listen 127.0.0.1:%u",
-		               (unsigned)c->listen_port);
-		return ERR_INVALID;
-	}
-	if (!on_loopback(c) && !c->allow_unauthenticated) {
-		(void)snprintf(
-		    why, size,
-		    "listening on %s lets everyone who reaches it do everything: listen on "
-		    "127.0.0.1, or say --allow-unauthenticated on a network of your own",
-		    c->listen_host);
-		return ERR_INVALID;
-	}
 	if (c->dev && *c->database) {
 		(void)snprintf(why, size, "--dev brings its own PostgreSQL: leave out --database");
 		return ERR_INVALID;
@@ -380,6 +363,7 @@ int config_read(struct config *c, int argc, char **argv, enum config_action *act
 
 void config_release(struct config *c)
 {
+	config_release_access(c);
 	for (size_t i = 0; i < N_OPTION; i++) {
 		if (option_is_string(&option[i])) {
 			char **string = (char **)(void *)((char *)c + option[i].offset);
@@ -400,6 +384,7 @@ void config_print_help(void)
 	    "assentd - distributed transaction coordinator\n\n"
 	    "  assentd [options]            serve\n"
 	    "  assentd migrate [options]    make or upgrade the tables in --database\n"
+	    "  assentd hash-token           a token from stdin, its hash for token_file\n"
 	    "  --check-config               read everything, say what is wrong, and end\n"
 	    "  --print-config               every value and where it comes from\n\n"
 	    "Options (in a file: key = value; in the environment: ASSENT_KEY; SIGHUP reads\n"

@@ -38,6 +38,7 @@ struct config {
 	const char *dev_dir;
 	const char *participant_allow;
 	bool allow_unauthenticated;
+	const char *token_file;
 	const char *node;
 	const char *log_level;
 	const char *log_format;
@@ -50,7 +51,8 @@ struct config {
 	struct registry *registry; /* participant.NAME and participant_allow */
 
 	/* Derived. */
-	char *file;                                   /* what was read; NULL for none */
+	struct auth *auth; /* token_file; NULL before config_take_access */
+	char *file;        /* what was read; NULL for none */
 	struct config_place place[CONFIG_OPTION_MAX]; /* in the order of the table */
 	char listen_host[64];
 	uint16_t listen_port;
@@ -69,6 +71,12 @@ enum config_action {
 int config_read(struct config *c, int argc, char **argv, enum config_action *action, char *why,
                 size_t why_size) MUSTCHECK;
 void config_release(struct config *c);
+
+/* config_access.c. Who may call, and over what: before serving, checks the options that say so and
+ * reads their files. Errors as above. */
+int config_take_access(struct config *c, char *why, size_t why_size) MUSTCHECK;
+bool config_on_loopback(const struct config *c);
+void config_release_access(struct config *c);
 
 /* The text of --help, from the table. */
 void config_print_help(void);

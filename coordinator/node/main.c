@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "io/notify.h"
+#include "node/auth.h"
 #include "node/dev_pg.h"
 #include "node/driver.h"
 #include "node/migrate.h"
@@ -132,7 +133,8 @@ static void reload(struct daemon *d)
 	char why[512];
 	unsigned n;
 
-	if (config_read(&next, d->argc, d->argv, &action, why, sizeof why) < 0) {
+	if (config_read(&next, d->argc, d->argv, &action, why, sizeof why) < 0 ||
+	    auth_reload(d->config.auth, why, sizeof why) < 0) {
 		log_error(NULL, "reload: nothing is changed: %s", why);
 	} else {
 		n = config_apply(&d->config, &next);
@@ -264,11 +266,14 @@ static int serve(struct daemon *d)
 
 static int run(struct daemon *d, enum config_action action)
 {
+	char why[512];
 	int rc;
 
 	set_up_log(&d->config);
 	if (action == CONFIG_MIGRATE && !d->config.dev)
 		return migrate(d->config.database, false);
+	if (action == CONFIG_SERVE && config_take_access(&d->config, why, sizeof why) < 0)
+		return complain_and_fail(why);
 	hold_signals(SIG_BLOCK);
 	if (d->config.dev) {
 		rc = start_dev(d);
@@ -293,6 +298,16 @@ static void raise_descriptor_limit(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+static int check(struct daemon *d)
+{
+	char why[512];
+
+	if (config_take_access(&d->config, why, sizeof why) < 0)
+		return complain_and_fail(why);
+	(void)printf("configuration ok\n");
+	return EXIT_SUCCESS;
+}
+
 static int act(struct daemon *d, enum config_action action)
 {
 	switch (action) {
@@ -303,8 +318,7 @@ static int act(struct daemon *d, enum config_action action)
 		(void)printf("assentd " ASSENT_VERSION "\n");
 		return EXIT_SUCCESS;
 	case CONFIG_CHECK:
-		(void)printf("configuration ok\n");
-		return EXIT_SUCCESS;
+		return check(d);
 	case CONFIG_PRINT:
 		return config_print(&d->config) < 0 ? complain_and_fail("out of memory")
 		                                    : EXIT_SUCCESS;
@@ -324,6 +338,8 @@ int main(int argc, char **argv)
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	raise_descriptor_limit();
+	if (argc == 2 && strcmp(argv[1], "hash-token") == 0)
+		return auth_hash_token();
 	if (config_read(&d.config, argc, argv, &action, why, sizeof why) < 0)
 		rc = complain_and_fail(why);
 	else

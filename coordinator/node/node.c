@@ -168,6 +168,9 @@ int node_init(struct node *n, const struct config *config, struct loop *loop, ch
 
 void node_hang_up(struct node *n)
 {
+	/* It did not get as far as having anybody to tell. */
+	if (!n->hook)
+		return;
 	(void)snprintf(n->waiting_for, sizeof n->waiting_for, "this node is stopping");
 	/* First the journal's waiters: some of them go on to ask the readers' session. */
 	shards_give_up(n);

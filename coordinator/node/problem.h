@@ -30,6 +30,14 @@
 	X(PROBLEM_INVALID_QUERY, "invalid_query", 400, false, "Invalid query parameter",           \
 	  "A query parameter has a value outside what it takes.",                                  \
 	  "Correct the value; the detail says which values are taken.")                            \
+	X(PROBLEM_UNAUTHORIZED, "unauthorized", 401, false, "A token is needed",                   \
+	  "The request has no token, or one that the coordinator does not know.",                  \
+	  "Send the header Authorization: Bearer and a token whose hash stands in token_file.")    \
+	X(PROBLEM_FORBIDDEN, "forbidden", 403, false, "This token may not do this",                \
+	  "The token is known, and has none of the roles that this takes, or is for another "      \
+	  "namespace.",                                                                            \
+	  "Use a token with one of the roles that the detail names, or have it added to this "     \
+	  "one.")                                                                                  \
 	X(PROBLEM_NOT_FOUND, "not_found", 404, false, "There is nothing at this path",             \
 	  "No resource of this API has this path.", "Check the path against /openapi.json.")       \
 	X(PROBLEM_UNKNOWN_TRANSACTION, "unknown_transaction", 404, false, "No such transaction",   \

@@ -31,9 +31,10 @@ def operations():
 
 def test_top_level():
     assert DOC["openapi"] == "3.1.0"
-    assert set(DOC) <= {"openapi", "info", "servers", "tags", "paths", "components"}
+    assert set(DOC) <= {
+        "openapi", "info", "servers", "security", "tags", "paths", "components"}
     assert set(DOC["components"]) <= {
-        "parameters", "headers", "requestBodies", "responses", "schemas"}
+        "parameters", "headers", "requestBodies", "responses", "schemas", "securitySchemes"}
 
 
 def test_references_resolve():
@@ -45,6 +46,7 @@ def test_references_resolve():
 
 def test_everything_is_used():
     used = {v["$ref"] for _, v in nodes(DOC) if isinstance(v, dict) and "$ref" in v}
+    used |= {"#/components/securitySchemes/" + n for need in DOC["security"] for n in need}
     for kind, members in DOC["components"].items():
         for name in members:
             assert "#/components/%s/%s" % (kind, name) in used, (kind, name)

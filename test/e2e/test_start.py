@@ -15,6 +15,9 @@ from harness.system import Assentd, binary
 from harness.wait import wait_until
 
 
+OPEN = "--allow-unauthenticated"
+
+
 def run(guard, *args, env=None, timeout=30):
     return guard.run([binary("assentd")] + list(args), env=env, timeout=timeout)
 
@@ -103,12 +106,12 @@ def test_port_in_use(guard):
 
 def test_no_postgres_there(guard):
     line = complaint(run(guard, "--database", "host=%s dbname=x" % guard.dir,
-                         "--listen", "127.0.0.1:0"))
+                         "--listen", "127.0.0.1:0", OPEN))
     assert guard.dir in line
 
 
 def test_bad_conninfo(guard):
-    line = complaint(run(guard, "--database", "hots=/tmp", "--listen", "127.0.0.1:0"))
+    line = complaint(run(guard, "--database", "hots=/tmp", "--listen", "127.0.0.1:0", OPEN))
     assert "hots" in line
 
 
@@ -116,13 +119,13 @@ def test_postgres_refuses(guard, postgres):
     for what, word in (("dbname=nowhere user=assent", "nowhere"),
                        ("dbname=postgres user=nobody-here", "nobody-here")):
         line = complaint(run(guard, "--database", "host=%s %s" % (postgres.socket_dir, what),
-                             "--listen", "127.0.0.1:0"))
+                             "--listen", "127.0.0.1:0", OPEN))
         assert word in line
 
 
 def test_not_migrated(guard, postgres):
     database = postgres.create("empty")
-    line = complaint(run(guard, "--database", database.conninfo, "--listen", "127.0.0.1:0"))
+    line = complaint(run(guard, "--database", database.conninfo, "--listen", "127.0.0.1:0", OPEN))
     assert "assentd migrate" in line
     assert database.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'assent'") == 0
 
@@ -133,7 +136,7 @@ def test_migrate_an_external_database(guard, postgres, part, gid):
         done = run(guard, "migrate", "--database", database.conninfo)
         assert done.returncode == 0, done.stderr
     cluster = database.value("SELECT id FROM assent.cluster")
-    argv = [binary("assentd"), "--database", database.conninfo, "--listen", "127.0.0.1:0",
+    argv = [binary("assentd"), "--database", database.conninfo, "--listen", "127.0.0.1:0", OPEN,
             "--participant-allow", "http://127.0.0.1:%d" % part.port]
     process = guard.spawn("assentd", argv)
     client = Client(process.ready_url())
@@ -153,7 +156,7 @@ def test_participants_must_be_allowed(guard, postgres, part, gid):
     database = postgres.create("closed")
     assert run(guard, "migrate", "--database", database.conninfo).returncode == 0
     process = guard.spawn("assentd", [binary("assentd"), "--database", database.conninfo,
-                                      "--listen", "127.0.0.1:0"])
+                                      "--listen", "127.0.0.1:0", OPEN])
     client = Client(process.ready_url())
     reply = client.put(gid, {"mode": "2pc", "branches": [part.branch("a")]})
     assert (reply.status, reply["code"]) == (422, "participant_not_allowed")
@@ -167,7 +170,7 @@ def test_newer_schema(guard, postgres):
     table, column = version_table(database)
     database.query("INSERT INTO %s (%s) SELECT max(%s) + 1 FROM %s" % (
         table, column, column, table))
-    for args in (["--listen", "127.0.0.1:0"], None):
+    for args in (["--listen", "127.0.0.1:0", OPEN], None):
         done = run(guard, "--database", database.conninfo, *args) if args else \
             run(guard, "migrate", "--database", database.conninfo)
         assert "newer" in complaint(done)
@@ -182,13 +185,17 @@ def version_table(database):
     return rows[0]
 
 
-def test_beyond_loopback_needs_a_word(guard, postgres):
-    """There is no authentication in this version: nobody shall open it by accident."""
-    database = postgres.create("open")
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "0.0.0.0:0"])
+def test_nobody_opens_it_by_accident(guard, postgres, listen):
+    """Without tokens it takes a word to serve, on loopback too."""
+    database = postgres.create("open" + listen[0])
     assert run(guard, "migrate", "--database", database.conninfo).returncode == 0
-    args = ["--database", database.conninfo, "--listen", "0.0.0.0:0"]
-    assert "--allow-unauthenticated" in complaint(run(guard, *args))
-    process = guard.spawn("assentd", [binary("assentd")] + args + ["--allow-unauthenticated"])
+    args = ["--database", database.conninfo, "--listen", listen]
+    line = complaint(run(guard, *args))
+    assert OPEN in line and "--token-file" in line and listen in line
+    line = complaint(run(guard, *args, OPEN, "--token-file", "/nonexistent"))
+    assert "contradict" in line
+    process = guard.spawn("assentd", [binary("assentd")] + args + [OPEN])
     port = process.ready_url().rsplit(":", 1)[1]
     assert Client("http://127.0.0.1:" + port).get("/livez").status == 200
 

@@ -26,10 +26,15 @@ class Reply:
 
 
 class Client:
-    def __init__(self, base):
+    def __init__(self, base, token=None, ca=None):
+        """`ca`: the file with the certificates to trust, for an https address."""
         self.base = base
         self.session = requests.Session()
         self.session.trust_env = False
+        if token:
+            self.session.headers["Authorization"] = "Bearer " + token
+        if ca:
+            self.session.verify = ca
 
     def request(self, method, path, body=None, headers=None, query=None, valid=True, timeout=30):
         """`body`: bytes or str as it stands, anything else as JSON. `valid=False`: the request

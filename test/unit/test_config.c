@@ -32,6 +32,7 @@ static const char *const environment[] = {
     "ASSENT_DEV_DIR",
     "ASSENT_PARTICIPANT_ALLOW",
     "ASSENT_ALLOW_UNAUTHENTICATED",
+    "ASSENT_TOKEN_FILE",
     "ASSENT_NODE",
     "ASSENT_LOG_LEVEL",
     "ASSENT_IN_FLIGHT_MAX",
@@ -330,21 +331,34 @@ static void test_listen(void **state)
 		EXPECT_FAULT(f, "listen is a numeric address and a port", "--listen", bad[i]);
 }
 
-/* Whoever reaches the port may do everything: beyond loopback only when the operator says so. */
+static int access_of(struct fixture *f, int rc)
+{
+	return rc == 0 ? config_take_access(&f->c, f->why, sizeof f->why) : rc;
+}
+
+/* Without tokens whoever reaches the port may do everything: only when the operator says so. */
 static void test_loopback(void **state)
 {
-	static const char *const beyond[] = {"0.0.0.0:1",   "10.0.0.1:1",         "[::]:1",
-	                                     "128.0.0.1:1", "[fe80::1]:1",        "[2001:db8::1]:1",
-	                                     "126.0.0.1:1", "[::ffff:10.0.0.1]:1"};
+	static const char *const beyond[] = {
+	    "127.0.0.1:1",     "0.0.0.0:1",   "10.0.0.1:1",
+	    "[::]:1",          "128.0.0.1:1", "[fe80::1]:1",
+	    "[2001:db8::1]:1", "126.0.0.1:1", "[::ffff:10.0.0.1]:1"};
 	struct fixture *f = *state;
 
 	for (size_t i = 0; i < sizeof beyond / sizeof beyond[0]; i++) {
-		EXPECT_FAULT(f, "--allow-unauthenticated", "--listen", beyond[i]);
-		assert_int_equal(READ(f, "--database=dbname=x", "--listen", beyond[i],
-		                      "--allow-unauthenticated"),
-		                 0);
-		expect_fault(f, READ(f, "--dev", "--listen", beyond[i], "--allow-unauthenticated"),
-		             "--dev serves on loopback only; use --listen 127.0.0.1:1");
+		int rc = READ(f, "--database=dbname=x", "--listen", beyond[i]);
+
+		expect_fault(f, access_of(f, rc), "--allow-unauthenticated");
+		rc = READ(f, "--database=dbname=x", "--listen", beyond[i],
+		          "--allow-unauthenticated");
+		assert_int_equal(access_of(f, rc), 0);
+		rc = READ(f, "--database=dbname=x", "--listen", beyond[i],
+		          "--token-file=/nonexistent");
+		expect_fault(f, access_of(f, rc), "/nonexistent");
+		rc = READ(f, "--dev", "--listen", beyond[i], "--allow-unauthenticated");
+		if (i > 0)
+			expect_fault(f, access_of(f, rc),
+			             "--dev serves on loopback only; use --listen 127.0.0.1:1");
 	}
 }
 
