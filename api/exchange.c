@@ -85,7 +85,17 @@ void exchange_json(struct exchange *x, int status, struct buf *body, const char 
 	exchange_reply(x, status, "application/json", body, location);
 }
 
-static void put_problem(const struct exchange *x, const struct complaint *c, struct buf *out)
+static void put_place(const char *pointer, const char *detail, struct buf *out)
+{
+	buf_puts(out, "{\"pointer\":");
+	buf_put_json_str(out, pointer);
+	buf_puts(out, ",\"detail\":");
+	buf_put_json_str(out, detail);
+	buf_putc(out, '}');
+}
+
+static void put_problem(const struct exchange *x, const struct complaint *c,
+                        const struct place *place, size_t n_place, struct buf *out)
 {
 	const struct problem_info *info = problem_info(c->problem);
 
@@ -97,22 +107,32 @@ static void put_problem(const struct exchange *x, const struct complaint *c, str
 	buf_put_json_str(out, http_request_path(x->rq));
 	buf_printf(out, ",\"code\":\"%s\",\"retryable\":%s,\"request_id\":\"%s\"", info->code,
 	           info->retryable ? "true" : "false", x->request_id);
-	if (c->pointer[0]) {
-		buf_puts(out, ",\"errors\":[{\"pointer\":");
-		buf_put_json_str(out, c->pointer);
-		buf_puts(out, ",\"detail\":");
-		buf_put_json_str(out, c->detail);
-		buf_puts(out, "}]");
+	if (c->pointer[0] || n_place > 0)
+		buf_puts(out, ",\"errors\":[");
+	if (c->pointer[0])
+		put_place(c->pointer, c->detail, out);
+	for (size_t i = 0; i < n_place; i++) {
+		if (i > 0 || c->pointer[0])
+			buf_putc(out, ',');
+		put_place(place[i].pointer, place[i].detail, out);
 	}
+	if (c->pointer[0] || n_place > 0)
+		buf_putc(out, ']');
 	buf_putc(out, '}');
 }
 
 void exchange_problem(struct exchange *x, const struct complaint *c)
 {
+	exchange_problem_at(x, c, NULL, 0);
+}
+
+void exchange_problem_at(struct exchange *x, const struct complaint *c, const struct place *place,
+                         size_t n)
+{
 	int status = problem_info(c->problem)->status;
 	struct buf body = BUF_INIT;
 
-	put_problem(x, c, &body);
+	put_problem(x, c, place, n, &body);
 	if (status == 500)
 		log_error(x->gid[0] ? x->gid : NULL, "request %s failed: %s", x->request_id,
 		          c->detail);
@@ -145,6 +165,6 @@ void exchange_method_not_allowed(struct exchange *x, const char *allow)
 	struct complaint c;
 
 	(void)complain(&c, PROBLEM_METHOD_NOT_ALLOWED, "", "this path takes %s", allow);
-	put_problem(x, &c, &body);
+	put_problem(x, &c, NULL, 0, &body);
 	finish(x, 405, "application/problem+json", &body, &(struct http_header){"Allow", allow}, 1);
 }

@@ -34,6 +34,16 @@ void exchange_reply_with(struct exchange *x, int status, const char *content_typ
 void exchange_json(struct exchange *x, int status, struct buf *body, const char *location);
 
 void exchange_problem(struct exchange *x, const struct complaint *c);
+
+/* Where in the body a complaint has its reasons, when these are several. */
+#define PLACE_MAX 8
+struct place {
+	char pointer[sizeof((struct complaint *)0)->pointer];
+	const char *detail;
+};
+void exchange_problem_at(struct exchange *x, const struct complaint *c, const struct place *place,
+                         size_t n);
+
 /* The same with a complaint made on the spot, about no member in particular. */
 void exchange_fail(struct exchange *x, enum problem p, const char *detail);
 /* 401: who are you? */

@@ -90,6 +90,8 @@ static int read_row(struct reading *rd, const struct pg_result *r)
 	body = arena_strndup(&rd->arena, text, len);
 	if (!body)
 		return ERR_NOMEM;
+	rd->stored.body = body;
+	rd->stored.body_len = len;
 	if (submission_decode(body, len, NULL, &rd->arena, &rd->spec, &complaint)) {
 		log_error(rd->gid, "the stored submission cannot be read: %s %s", complaint.pointer,
 		          complaint.detail);

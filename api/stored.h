@@ -15,6 +15,8 @@ enum stored_result {
 struct stored {
 	struct view view;
 	uint8_t body_sha256[DIGEST_LEN];
+	const char *body; /* as it was submitted */
+	size_t body_len;
 };
 
 /* `stored` is borrowed for the callback, and only there for STORED_FOUND. */

@@ -10,7 +10,9 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/conflict.h"
 #include "api/handlers.h"
+#include "api/idempotency.h"
 #include "api/stored.h"
 #include "base/clock.h"
 #include "node/driver.h"
@@ -55,18 +57,6 @@ static bool is_json(const struct http_request *rq)
 	return len == strlen("application/json") && strncasecmp(type, "application/json", len) == 0;
 }
 
-static void conflict(struct exchange *x, const char *gid)
-{
-	struct complaint c;
-
-	(void)complain(
-	    &c, PROBLEM_GID_CONFLICT, "/gid",
-	    "%s was submitted before with another body; use a gid once, and repeat a request "
-	    "byte for byte",
-	    gid);
-	exchange_problem(x, &c);
-}
-
 /* A client that let us choose the gid learns it here: another POST would be another transaction. */
 static void reply_unknown(const struct submit *s)
 {
@@ -90,7 +80,7 @@ static void on_stored(void *ctx, enum stored_result result, const struct stored 
 		node_lost(s->x->node, "a creation was refused: this node no longer owns the shard");
 		exchange_fail(s->x, PROBLEM_NOT_READY, "the transaction was not stored; try again");
 	} else if (memcmp(stored->body_sha256, s->body_sha256, DIGEST_LEN) != 0) {
-		conflict(s->x, s->gid);
+		reply_conflict(s->x, s->gid, stored->body, stored->body_len);
 	} else {
 		view_reply(&stored->view, s->x, false);
 	}
@@ -102,7 +92,7 @@ static void reply_live(struct submit *s, const struct gtx *g)
 	struct view v;
 
 	if (memcmp(g->body_sha256, s->body_sha256, DIGEST_LEN) != 0) {
-		conflict(s->x, s->gid);
+		reply_conflict(s->x, s->gid, g->body, g->body_len);
 		return;
 	}
 	if (s->waiter.what == WAIT_ENDED && txn_ended(g->txn.state) && driver_is_durable(g))
@@ -162,10 +152,12 @@ static void take_trace(const struct http_request *rq, struct gtx *g)
 		memcpy(g->traceparent, trace, sizeof g->traceparent);
 }
 
-/* The gid that counts: the path's, the body's, or a new one. */
+/* The gid that counts: the path's, the body's, the one that an Idempotency-Key stands for, or a
+ * new one. */
 static enum problem choose_gid(const struct exchange *x, struct gtx *g, struct complaint *c)
 {
 	uint64_t random[2];
+	enum problem p;
 
 	if (x->gid[0] && g->spec.gid && strcmp(x->gid, g->spec.gid) != 0)
 		return complain(c, PROBLEM_GID_MISMATCH, "/gid",
@@ -174,6 +166,9 @@ static enum problem choose_gid(const struct exchange *x, struct gtx *g, struct c
 		(void)snprintf(g->gid, sizeof g->gid, "%s", x->gid[0] ? x->gid : g->spec.gid);
 		return PROBLEM_NONE;
 	}
+	p = idempotency_gid(x->rq, "", g->gid, c);
+	if (p || g->gid[0])
+		return p;
 	digest_random(random, sizeof random);
 	(void)snprintf(g->gid, sizeof g->gid, "%016llx%016llx", (unsigned long long)random[0],
 	               (unsigned long long)random[1]);

@@ -8,7 +8,7 @@
 
 /* RFC 6901: ~ and / in a name are written ~0 and ~1. A name that is too long is left out: the
  * pointer to its object is still true. */
-static void append_to_pointer(char *pointer, size_t size, const char *member)
+void decoder_append_to_pointer(char *pointer, size_t size, const char *member)
 {
 	size_t end = strlen(pointer), n = end;
 
@@ -39,7 +39,7 @@ enum problem decoder_reject(struct decoder *d, enum problem p, const char *membe
 	va_end(ap);
 	(void)snprintf(pointer, sizeof pointer, "%s", d->path);
 	if (member)
-		append_to_pointer(pointer, sizeof pointer, member);
+		decoder_append_to_pointer(pointer, sizeof pointer, member);
 	return complain(d->complaint, p, pointer, "%s", detail);
 }
 

@@ -20,6 +20,9 @@ struct decoder {
 	char path[96]; /* JSON pointer of the object being read */
 };
 
+/* A slash and the name, escaped; nothing when there is no room for all of it. */
+void decoder_append_to_pointer(char *pointer, size_t size, const char *member);
+
 enum problem decoder_reject(struct decoder *d, enum problem p, const char *member, const char *fmt,
                             ...) __attribute__((format(printf, 4, 5)));
 enum problem decoder_out_of_memory(struct decoder *d);
