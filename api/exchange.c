@@ -154,7 +154,7 @@ void exchange_unauthorized(struct exchange *x, const char *detail)
 	struct complaint c;
 
 	(void)complain(&c, PROBLEM_UNAUTHORIZED, "", "%s", detail);
-	put_problem(x, &c, &body);
+	put_problem(x, &c, NULL, 0, &body);
 	finish(x, 401, "application/problem+json", &body,
 	       &(struct http_header){"WWW-Authenticate", "Bearer"}, 1);
 }

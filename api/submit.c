@@ -166,7 +166,7 @@ static enum problem choose_gid(const struct exchange *x, struct gtx *g, struct c
 		(void)snprintf(g->gid, sizeof g->gid, "%s", x->gid[0] ? x->gid : g->spec.gid);
 		return PROBLEM_NONE;
 	}
-	p = idempotency_gid(x->rq, "", g->gid, c);
+	p = idempotency_gid(x->rq, x->caller.name, g->gid, c);
 	if (p || g->gid[0])
 		return p;
 	digest_random(random, sizeof random);
