@@ -261,6 +261,7 @@ bench: all $(benches)
 doc_dir := $(DESTDIR)$(prefix)/share/doc/assent
 install: all
 	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/lib/pkgconfig \
+		$(DESTDIR)$(prefix)/lib/systemd/system \
 		$(DESTDIR)$(prefix)/include $(DESTDIR)$(prefix)/share/assent/sql $(doc_dir)
 	install -m 755 $(assentd) $(samples) $(DESTDIR)$(prefix)/bin/
 	install -m 644 $(sdk_libs) $(DESTDIR)$(prefix)/lib/
@@ -268,6 +269,8 @@ install: all
 	install -m 644 participants/sdk/assent.h $(DESTDIR)$(prefix)/include/
 	sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' participants/sdk/assent.pc.in \
 		>$(DESTDIR)$(prefix)/lib/pkgconfig/assent.pc
+	sed -e 's|@prefix@|$(prefix)|' coordinator/assentd.service \
+		>$(DESTDIR)$(prefix)/lib/systemd/system/assentd.service
 	cp -R sql/coordinator sql/participant $(DESTDIR)$(prefix)/share/assent/sql/
 	install -m 644 README.md LICENSE api/openapi.yaml api/openapi.json $(doc_dir)/
 

@@ -82,7 +82,7 @@ static void on_turn(void *ctx)
 {
 	struct daemon *d = ctx;
 
-	if (!d->announced && node_ready(&d->node))
+	if (!d->announced && node_ready(&d->node) && pg_up(d->node.reader))
 		announce(d);
 	if (d->node.draining && !d->leaving && d->node.txns.n == 0 && api_idle(d->api))
 		leave(d);
@@ -340,6 +340,7 @@ int main(int argc, char **argv)
 	raise_descriptor_limit();
 	if (argc == 2 && strcmp(argv[1], "hash-token") == 0)
 		return auth_hash_token();
+	notify_open();
 	if (config_read(&d.config, argc, argv, &action, why, sizeof why) < 0)
 		rc = complain_and_fail(why);
 	else
