@@ -126,11 +126,6 @@ static unsigned apply_option(struct config *c, struct config *next, const struct
 	return o->type & OPT_LIVE ? 1 : 0;
 }
 
-static bool same_secret(const char *a, const char *b)
-{
-	return a && b ? strcmp(a, b) == 0 : a == b;
-}
-
 static unsigned log_participants(const struct registry *before, const struct registry *after)
 {
 	unsigned n = 0;
@@ -147,11 +142,9 @@ static unsigned log_participants(const struct registry *before, const struct reg
 		const struct registry_entry *e = registry_at(after, i);
 		const struct registry_entry *was = registry_find(before, e->name);
 
-		if (was && strcmp(was->text, e->text) == 0 && same_secret(was->secret, e->secret))
+		if (was && strcmp(was->text, e->text) == 0)
 			continue;
-		log_info(NULL, "reload: participant.%s is now %s (%s)%s", e->name, e->text,
-		         e->where,
-		         was && !same_secret(was->secret, e->secret) ? ", its secret changed" : "");
+		log_info(NULL, "reload: participant.%s is now %s (%s)", e->name, e->text, e->where);
 		n++;
 	}
 	return n;

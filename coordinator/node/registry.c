@@ -8,7 +8,7 @@
 
 #include "base/near.h"
 #include "node/address.h"
-#include "node/secret_file.h"
+#include "node/secret.h"
 
 struct registry {
 	struct address_list *allow;
@@ -34,9 +34,7 @@ static void entry_free(struct registry_entry *e)
 {
 	if (!e)
 		return;
-	if (e->secret)
-		explicit_bzero(e->secret, strlen(e->secret));
-	free(e->secret);
+	secret_keys_free(e->keys);
 	free(e->secret_file);
 	free(e->text);
 	free(e->url);
@@ -224,20 +222,17 @@ int registry_add(struct registry *r, const char *name, const char *text, const c
 
 int registry_read_secrets(struct registry *r, char *why, size_t size)
 {
-	char fault[192];
-
 	for (size_t i = 0; i < r->n; i++) {
 		struct registry_entry *e = r->entry[i];
+		char option[256];
 		int rc;
 
 		if (!e->secret_file)
 			continue;
-		rc = secret_file_read(e->secret_file, &e->secret, fault, sizeof fault);
-		if (rc < 0) {
-			(void)snprintf(why, size, "%s: participant.%s: %s", e->where, e->name,
-			               fault);
+		(void)snprintf(option, sizeof option, "%.200s: participant.%s", e->where, e->name);
+		rc = secret_keys_load(option, e->secret_file, &e->keys, why, size);
+		if (rc < 0)
 			return rc;
-		}
 	}
 	return 0;
 }
@@ -365,9 +360,10 @@ const struct registry_entry *registry_owner(const struct registry *r, const char
 	return named && lies_below(named, url, len) ? named : owner(r, url, len);
 }
 
-const char *registry_secret(const struct registry *r, const char *participant, const char *url)
+const struct secret_keys *registry_secret(const struct registry *r, const char *participant,
+                                          const char *url)
 {
 	const struct registry_entry *e = registry_owner(r, participant, url);
 
-	return e ? e->secret : NULL;
+	return e ? e->keys : NULL;
 }

@@ -27,16 +27,17 @@
 #define REGISTRY_MAX         256 /* named participants */
 
 struct registry;
+struct secret_keys;
 
 struct registry_entry {
 	char name[PARTICIPANT_NAME_MAX + 1];
-	char *text;           /* as configured; carries no secret */
-	char *url;            /* without a slash at its end */
-	unsigned concurrency; /* 0: participant_concurrency */
-	unsigned queue_max;   /* 0: participant_queue_max */
-	char *secret_file;    /* NULL: calls are not signed */
-	char *secret;         /* the file's one line; never logged, printed or answered */
-	char *where;          /* what configured it, for complaints */
+	char *text;               /* as configured; carries no secret */
+	char *url;                /* without a slash at its end */
+	unsigned concurrency;     /* 0: participant_concurrency */
+	unsigned queue_max;       /* 0: participant_queue_max */
+	char *secret_file;        /* NULL: calls are not signed */
+	struct secret_keys *keys; /* of that file; never logged, printed or answered */
+	char *where;              /* what configured it, for complaints */
 };
 
 int registry_new(struct registry **out) MUSTCHECK;
@@ -48,8 +49,7 @@ int registry_allow(struct registry *r, const char *rules, char *why, size_t size
  * what configured it. ERR_INVALID with a sentence in `why`. */
 int registry_add(struct registry *r, const char *name, const char *text, const char *where,
                  char *why, size_t size) MUSTCHECK;
-/* From files that nobody else can read: a regular file of this user's or root's, one line of 16 to
- * 512 printable bytes. */
+/* The files of all secrets; see secret.h. ERR_INVALID with a sentence in `why`. */
 int registry_read_secrets(struct registry *r, char *why, size_t size) MUSTCHECK;
 
 /* [a-z0-9_-]{1,32} */
@@ -76,6 +76,7 @@ const char *registry_url(const struct registry *r, const char *participant);
 const struct registry_entry *registry_owner(const struct registry *r, const char *participant,
                                             const char *url);
 /* What calls to `url` are signed with, on behalf of a branch of `participant`; NULL: unsigned. */
-const char *registry_secret(const struct registry *r, const char *participant, const char *url);
+const struct secret_keys *registry_secret(const struct registry *r, const char *participant,
+                                          const char *url);
 
 #endif /* NODE_REGISTRY_H */

@@ -103,11 +103,12 @@ def test_print_config_masks_passwords(guard, conninfo):
 def test_secrets_are_read_but_not_shown(guard):
     secret = write(guard.path("secret"), SECRET)
     path = write(guard.path("c"), "database = dbname=x",
-                 "participant.stock = http://10.0.0.1/ secret=" + secret)
+                 "participant.stock = http://10.0.0.1/ secret=" + secret,
+                 "allow_unauthenticated = yes")
     for flag in ("--check-config", "--print-config"):
         done = assentd(guard, "--config", path, flag)
         assert done.returncode == 0 and "c2VjcmV0" not in done.stdout + done.stderr
-    for mode in (0o644, 0o604, 0o660):
+    for mode in (0o644, 0o604, 0o666):
         os.chmod(secret, mode)
         done = assentd(guard, "--config", path, "--check-config")
         assert done.returncode == 1 and "line 2" in done.stderr and secret in done.stderr
@@ -136,6 +137,7 @@ def test_check_config_names_file_and_line(guard, line, hint):
 
 def test_check_config_says_ok(guard):
     path = write(guard.path("c"), "database = dbname=x", "log_format = json",
+                 "allow_unauthenticated = yes",
                  "participant.a = http://a:1/b/ concurrency=2 queue=7")
     done = assentd(guard, "--config", path, "--check-config")
     assert (done.returncode, done.stdout, done.stderr) == (0, "configuration ok\n", "")
