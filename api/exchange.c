@@ -3,9 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/log.h"
 #include "io/digest.h"
+
+#define WAIT_MAX_S 60
 
 #define REQUEST_ID_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
@@ -167,4 +170,47 @@ void exchange_method_not_allowed(struct exchange *x, const char *allow)
 	(void)complain(&c, PROBLEM_METHOD_NOT_ALLOWED, "", "this path takes %s", allow);
 	put_problem(x, &c, NULL, 0, &body);
 	finish(x, 405, "application/problem+json", &body, &(struct http_header){"Allow", allow}, 1);
+}
+
+/* RFC 7240. What cannot be understood is no preference. */
+int64_t exchange_preferred_wait_us(const struct exchange *x)
+{
+	const char *s = http_request_header(x->rq, "Prefer");
+
+	while (s && *s) {
+		s += strspn(s, " \t,;");
+		if (strncasecmp(s, "wait=", 5) == 0) {
+			char *end;
+			long seconds = strtol(s + 5, &end, 10);
+
+			if (end == s + 5 || seconds < 0)
+				return 0;
+			return (int64_t)(seconds > WAIT_MAX_S ? WAIT_MAX_S : seconds) * 1000000;
+		}
+		s += strcspn(s, ",;");
+	}
+	return 0;
+}
+
+static bool is_json(const struct http_request *rq)
+{
+	const char *type = http_request_header(rq, "Content-Type");
+	size_t len = type ? strcspn(type, "; \t") : 0;
+
+	return len == strlen("application/json") && strncasecmp(type, "application/json", len) == 0;
+}
+
+/* Refusals that need no look at the body. */
+enum problem exchange_refuse_early(const struct exchange *x, bool json, struct complaint *c)
+{
+	if (http_request_too_large(x->rq))
+		return complain(c, PROBLEM_BODY_TOO_LARGE, "", "a body has at most 1 MiB");
+	if (json && !is_json(x->rq))
+		return complain(c, PROBLEM_UNSUPPORTED_MEDIA_TYPE, "",
+		                "send Content-Type: application/json");
+	if (x->node->draining)
+		return complain(c, PROBLEM_NOT_READY, "", "this node is stopping");
+	if (!node_ready(x->node))
+		return complain(c, PROBLEM_NOT_READY, "", "not ready: %s", x->node->waiting_for);
+	return PROBLEM_NONE;
 }

@@ -51,4 +51,12 @@ void exchange_unauthorized(struct exchange *x, const char *detail);
 /* 405 with the methods that the path takes. */
 void exchange_method_not_allowed(struct exchange *x, const char *allow);
 
+/* Prefer: wait=SECONDS, bounded; 0 for none. */
+int64_t exchange_preferred_wait_us(const struct exchange *x);
+
+/* Refusals of a writing request that need no look at its body: too large, not ready, and, with
+ * `json`, not declared as JSON. */
+enum problem exchange_refuse_early(const struct exchange *x, bool json,
+                                   struct complaint *c) MUSTCHECK;
+
 #endif /* API_EXCHANGE_H */

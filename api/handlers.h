@@ -10,6 +10,10 @@ typedef void route_handler(struct exchange *x);
 
 /* submit.c */
 route_handler handle_submit; /* POST and PUT */
+/* interactive.c */
+route_handler handle_enlist;
+route_handler handle_commit;
+route_handler handle_rollback;
 /* transaction.c */
 route_handler handle_get;
 route_handler handle_decision;

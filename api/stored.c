@@ -19,6 +19,7 @@ enum get_column {
 	GET_BRANCH_STATE,
 	GET_BODY_SHA256,
 	GET_SUBMISSION,
+	GET_ENLISTED,
 };
 
 struct reading {
@@ -64,7 +65,9 @@ static int read_calls(struct reading *rd, const struct pg_result *r)
 static int read_decision(struct reading *rd, const char *branch_state)
 {
 	struct view *v = &rd->stored.view;
-	struct txn_config config = {.mode = rd->spec.mode, .n_branch = rd->spec.n_branch};
+	struct txn_config config = {.mode = rd->spec.mode,
+	                            .n_branch = rd->spec.n_branch,
+	                            .interactive = rd->spec.interactive};
 	struct txn txn;
 	int rc = txn_init(&txn, &rd->arena, &config);
 
@@ -83,16 +86,19 @@ static int read_row(struct reading *rd, const struct pg_result *r)
 {
 	struct view *v = &rd->stored.view;
 	struct complaint complaint;
-	const char *body, *text;
-	size_t len;
+	const char *body, *text, *enlisted = NULL;
+	size_t len, n_enlisted = 0;
 
+	if (!pg_null(r, 0, GET_ENLISTED))
+		enlisted = pg_bytes(r, 0, GET_ENLISTED, &n_enlisted);
 	text = pg_bytes(r, 0, GET_SUBMISSION, &len);
 	body = arena_strndup(&rd->arena, text, len);
 	if (!body)
 		return ERR_NOMEM;
 	rd->stored.body = body;
 	rd->stored.body_len = len;
-	if (submission_decode(body, len, NULL, &rd->arena, &rd->spec, &complaint)) {
+	if (submission_decode(body, len, NULL, &rd->arena, &rd->spec, &complaint) ||
+	    submission_add_stored(enlisted, n_enlisted, &rd->arena, &rd->spec, &complaint)) {
 		log_error(rd->gid, "the stored submission cannot be read: %s %s", complaint.pointer,
 		          complaint.detail);
 		return ERR_INVALID;

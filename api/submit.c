@@ -17,7 +17,6 @@
 #include "base/clock.h"
 #include "node/driver.h"
 
-#define WAIT_MAX_S     60
 #define STORE_LIMIT_US (INT64_C(30) * 1000000)
 
 /* A request that waits for its transaction. */
@@ -28,34 +27,6 @@ struct submit {
 	int64_t wait_us; /* from Prefer: wait; 0 for none */
 	char gid[GID_MAX + 1];
 };
-
-/* RFC 7240. What cannot be understood is no preference. */
-static int64_t preferred_wait_us(const struct http_request *rq)
-{
-	const char *s = http_request_header(rq, "Prefer");
-
-	while (s && *s) {
-		s += strspn(s, " \t,;");
-		if (strncasecmp(s, "wait=", 5) == 0) {
-			char *end;
-			long seconds = strtol(s + 5, &end, 10);
-
-			if (end == s + 5 || seconds < 0)
-				return 0;
-			return (int64_t)(seconds > WAIT_MAX_S ? WAIT_MAX_S : seconds) * 1000000;
-		}
-		s += strcspn(s, ",;");
-	}
-	return 0;
-}
-
-static bool is_json(const struct http_request *rq)
-{
-	const char *type = http_request_header(rq, "Content-Type");
-	size_t len = type ? strcspn(type, "; \t") : 0;
-
-	return len == strlen("application/json") && strncasecmp(type, "application/json", len) == 0;
-}
 
 /* A client that let us choose the gid learns it here: another POST would be another transaction. */
 static void reply_unknown(const struct submit *s)
@@ -132,7 +103,8 @@ static void on_waited(struct waiter *w, enum wait_result result)
 static void wait_for(struct gtx *g, struct submit *s)
 {
 	bool same = memcmp(g->body_sha256, s->body_sha256, DIGEST_LEN) == 0;
-	bool until_end = same && s->wait_us > 0;
+	/* Nothing ends an interactive transaction before its initiator says more. */
+	bool until_end = same && s->wait_us > 0 && !g->spec.interactive;
 	int64_t limit_us = until_end ? s->wait_us : STORE_LIMIT_US;
 
 	if (driver_wait(g, &s->waiter, until_end ? WAIT_ENDED : WAIT_STORED,
@@ -202,7 +174,7 @@ static void submit(struct exchange *x, struct gtx *g)
 	}
 	s->x = x;
 	s->waiter.fn = on_waited;
-	s->wait_us = preferred_wait_us(x->rq);
+	s->wait_us = exchange_preferred_wait_us(x);
 	digest_sha256(g->body, g->body_len, s->body_sha256);
 	memcpy(g->body_sha256, s->body_sha256, DIGEST_LEN);
 	memcpy(s->gid, g->gid, sizeof s->gid);
@@ -215,21 +187,6 @@ static void submit(struct exchange *x, struct gtx *g)
 	}
 }
 
-/* Refusals that need no look at the body. */
-static enum problem refuse_early(const struct exchange *x, struct complaint *c)
-{
-	if (http_request_too_large(x->rq))
-		return complain(c, PROBLEM_BODY_TOO_LARGE, "", "a body has at most 1 MiB");
-	if (!is_json(x->rq))
-		return complain(c, PROBLEM_UNSUPPORTED_MEDIA_TYPE, "",
-		                "send Content-Type: application/json");
-	if (x->node->draining)
-		return complain(c, PROBLEM_NOT_READY, "", "this node is stopping");
-	if (!node_ready(x->node))
-		return complain(c, PROBLEM_NOT_READY, "", "not ready: %s", x->node->waiting_for);
-	return PROBLEM_NONE;
-}
-
 void handle_submit(struct exchange *x)
 {
 	struct complaint c;
@@ -237,7 +194,7 @@ void handle_submit(struct exchange *x)
 	struct gtx *g;
 	size_t len;
 
-	if (refuse_early(x, &c)) {
+	if (exchange_refuse_early(x, true, &c)) {
 		exchange_problem(x, &c);
 		return;
 	}

@@ -97,6 +97,7 @@ void view_put_json(const struct view *v, struct buf *out)
 {
 	buf_puts(out, "{\"gid\":");
 	buf_put_json_str(out, v->gid);
+	buf_printf(out, ",\"interactive\":%s", v->spec->interactive ? "true" : "false");
 	buf_printf(out, ",\"mode\":\"%s\",\"state\":\"%s\",\"outcome\":\"%s\"",
 	           txn_mode_str(v->spec->mode), txn_state_str((enum txn_state)v->state.state),
 	           txn_outcome_str((enum txn_outcome)v->state.outcome));

@@ -27,6 +27,7 @@ struct journal {
 	struct list waiters;
 	struct columns create;
 	struct columns update;
+	struct columns branch;     /* enlisted by entries of this flush */
 	struct columns history[2]; /* being filled, and being written */
 	unsigned filling;
 	struct journal_alerts alerts;
@@ -59,8 +60,10 @@ static void take_queue(struct journal *j)
 
 	columns_reset(&j->create, COLUMNS_CREATE);
 	columns_reset(&j->update, COLUMNS_UPDATE);
+	columns_reset(&j->branch, COLUMNS_BRANCH);
 	alerts_take(&j->alerts);
-	for (size_t n = 0; n < row_max && j->create.n_byte < JOURNAL_FLUSH_BYTES; n++) {
+	for (size_t n = 0; n < row_max && j->create.n_byte + j->branch.n_byte < JOURNAL_FLUSH_BYTES;
+	     n++) {
 		struct list *link = list_pop(&j->queue);
 		struct journal_entry *e;
 
@@ -73,6 +76,8 @@ static void take_queue(struct journal *j)
 		list_push(&j->fly, &e->fly_link);
 		columns_add_entry(e->stored ? &j->update : &j->create, e);
 		alerts_take_entry(&j->alerts, e);
+		e->n_enlisted_flying = e->n_enlisted;
+		columns_add_branches(&j->branch, e);
 	}
 	if (j->n_alone)
 		j->n_alone--;
@@ -112,6 +117,8 @@ static void flush(struct journal *j)
 		rc = columns_send(&j->create, batch, NULL);
 	if (rc == 0 && j->update.n_row)
 		rc = columns_send(&j->update, batch, NULL);
+	if (rc == 0 && j->branch.n_row)
+		rc = columns_send(&j->branch, batch, NULL);
 	if (rc == 0)
 		rc = alerts_send(&j->alerts, batch);
 	if (rc == 0 && history_flying(j)->n_row)
@@ -122,32 +129,6 @@ static void flush(struct journal *j)
 		pg_reconnect(j->cfg.pg, "out of memory while writing");
 }
 
-/* Marks the updates that came back, by their place in the flush. */
-static int mark_updated(struct journal *j, const struct pg_result *rows)
-{
-	memset(j->updated, 0, sizeof j->updated);
-	for (size_t row = 0; row < pg_rows(rows); row++) {
-		int64_t n = pg_int(rows, row, 0);
-
-		if (n < 1 || (uint64_t)n > j->update.n_row || j->updated[n - 1])
-			return ERR_LOST;
-		j->updated[n - 1] = true;
-	}
-	return 0;
-}
-
-/* New gids come back in the order in which they were sent. */
-static bool next_is(const struct pg_result *rows, size_t row, const struct journal_entry *e)
-{
-	const char *gid;
-	size_t len;
-
-	if (row >= pg_rows(rows))
-		return false;
-	gid = pg_bytes(rows, row, 0, &len);
-	return len == e->gid_len && memcmp(gid, e->gid, len) == 0;
-}
-
 /* An entry whose row is missing was refused. ERR_LOST when a row comes back that fits nowhere. */
 static int sort_out(struct journal *j, const struct pg_outcome *outcome)
 {
@@ -156,7 +137,8 @@ static int sort_out(struct journal *j, const struct pg_outcome *outcome)
 	struct list written;
 	struct list *link;
 
-	if (j->update.n_row && mark_updated(j, outcome->result[create ? 1 : 0]) < 0)
+	if (j->update.n_row &&
+	    columns_mark(&j->update, j->updated, outcome->result[create ? 1 : 0]) < 0)
 		return ERR_LOST;
 	list_init(&written);
 	while ((link = list_pop(&j->fly))) {
@@ -166,7 +148,7 @@ static int sort_out(struct journal *j, const struct pg_outcome *outcome)
 		if (e->stored) {
 			found = j->updated[n_update++];
 		} else {
-			found = next_is(create, n_create, e);
+			found = columns_row_is(create, n_create, e);
 			n_create += found;
 		}
 		list_push(found ? &written : &j->refused, link);
@@ -198,6 +180,7 @@ static void report_durable(struct journal *j)
 
 		e->durable = e->flying;
 		e->durable_seq = e->flying_seq;
+		e->n_enlisted_stored = e->n_enlisted_flying;
 		e->stored = true;
 		j->stats.n_record++;
 		j->cfg.on_durable(j->cfg.ctx, e);
@@ -277,7 +260,8 @@ static bool idle(const struct journal *j)
 static void settle_refused(struct journal *j, const struct pg_outcome *outcome)
 {
 	size_t n_row = j->create.n_row + j->update.n_row;
-	size_t alerts_at = (j->create.n_row ? 1u : 0u) + (j->update.n_row ? 1u : 0u);
+	size_t alerts_at = (j->create.n_row ? 1u : 0u) + (j->update.n_row ? 1u : 0u) +
+	                   (j->branch.n_row ? 1u : 0u);
 	size_t history_at = alerts_at + alerts_statements(&j->alerts);
 
 	log_error(NULL, "a flush of %zu records was refused: %s %s", n_row, outcome->sqlstate,
@@ -385,6 +369,7 @@ void journal_free(struct journal *j)
 	loop_timer_free(j->timer);
 	columns_release(&j->create);
 	columns_release(&j->update);
+	columns_release(&j->branch);
 	columns_release(&j->history[0]);
 	columns_release(&j->history[1]);
 	alerts_release(&j->alerts);

@@ -39,7 +39,14 @@ struct journal_state {
 	int16_t outcome;
 	int64_t decided_us;
 	int64_t ended_us;
+	int64_t deadline_us;
 	uint8_t branch[JOURNAL_BRANCH_MAX];
+};
+
+/* A branch that joined after the creation: its request's body. */
+struct journal_branch {
+	const char *text;
+	size_t len;
 };
 
 struct journal_entry {
@@ -51,17 +58,23 @@ struct journal_entry {
 	unsigned n_branch;
 	int64_t epoch;
 	int64_t created_us;
-	int64_t deadline_us;
 	const uint8_t *body_sha256; /* 32 bytes */
 	const char *submission;
 	size_t submission_len;
+
+	/* The owner's, who adds to it before the put that covers it; they go out in that put's
+	 * flush. */
+	const struct journal_branch *enlisted;
+	unsigned n_enlisted;
 
 	/* The journal's. */
 	struct journal_state queued;
 	struct journal_state flying;
 	struct journal_state durable; /* what answers may show; valid when `stored` */
 	bool stored;                  /* the row exists, durably */
-	uint64_t queued_seq;          /* the put that `queued` came from; counts from 1 */
+	unsigned n_enlisted_flying;
+	unsigned n_enlisted_stored;
+	uint64_t queued_seq; /* the put that `queued` came from; counts from 1 */
 	uint64_t flying_seq;
 	uint64_t queued_place; /* order of all entries in the queue */
 	uint64_t flying_place;

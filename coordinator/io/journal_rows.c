@@ -5,13 +5,14 @@
 #include "io/sql.h"
 
 #define CREATE_COLUMNS      13
-#define UPDATE_COLUMNS      8 /* the first of a creation's */
+#define UPDATE_COLUMNS      9 /* the first of a creation's */
 #define ALERT_CLOSE_COLUMNS 5 /* the first of a raise's */
 
 static const enum pg_type entry_type[CREATE_COLUMNS] = {
-    PG_TEXT,  PG_INT2, PG_INT8,        PG_INT2,        PG_INT2,  PG_TIMESTAMPTZ, PG_TIMESTAMPTZ,
-    PG_BYTEA, PG_INT2, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ, PG_BYTEA, PG_BYTEA,
+    PG_TEXT,  PG_INT2,        PG_INT8, PG_INT2,        PG_INT2,  PG_TIMESTAMPTZ, PG_TIMESTAMPTZ,
+    PG_BYTEA, PG_TIMESTAMPTZ, PG_INT2, PG_TIMESTAMPTZ, PG_BYTEA, PG_BYTEA,
 };
+static const enum pg_type branch_type[] = {PG_TEXT, PG_INT2, PG_INT8, PG_INT2, PG_BYTEA};
 static const enum pg_type attempt_type[] = {
     PG_TEXT,        PG_INT2,        PG_INT8, PG_TEXT, PG_INT2, PG_INT4,
     PG_TIMESTAMPTZ, PG_TIMESTAMPTZ, PG_INT2, PG_INT2, PG_TEXT,
@@ -28,6 +29,7 @@ static const struct {
 } shape[] = {
     [COLUMNS_CREATE] = {SQL_CREATE, entry_type, CREATE_COLUMNS},
     [COLUMNS_UPDATE] = {SQL_UPDATE, entry_type, UPDATE_COLUMNS},
+    [COLUMNS_BRANCH] = {SQL_ENLIST, branch_type, sizeof branch_type / sizeof branch_type[0]},
     [COLUMNS_HISTORY] = {SQL_HISTORY, attempt_type, sizeof attempt_type / sizeof attempt_type[0]},
     [COLUMNS_ALERT_RAISE] = {SQL_ALERT_RAISE, alert_type, sizeof alert_type / sizeof alert_type[0]},
     [COLUMNS_ALERT_CLOSE] = {SQL_ALERT_CLOSE, alert_type, ALERT_CLOSE_COLUMNS},
@@ -81,15 +83,30 @@ void columns_add_entry(struct columns *c, const struct journal_entry *e)
 	columns_add_time(&col[5], s->decided_us);
 	columns_add_time(&col[6], s->ended_us);
 	pg_array_add_bytes(&col[7], s->branch, e->n_branch);
+	columns_add_time(&col[8], s->deadline_us);
 	c->n_row++;
 	if (c->kind == COLUMNS_UPDATE)
 		return;
-	pg_array_add_int2(&col[8], e->mode);
-	columns_add_time(&col[9], e->created_us);
-	columns_add_time(&col[10], e->deadline_us);
+	pg_array_add_int2(&col[9], e->mode);
+	columns_add_time(&col[10], e->created_us);
 	pg_array_add_bytes(&col[11], e->body_sha256, 32);
 	pg_array_add_bytes(&col[12], e->submission, e->submission_len);
 	c->n_byte += e->submission_len;
+}
+
+void columns_add_branches(struct columns *c, const struct journal_entry *e)
+{
+	struct buf *col = c->column;
+
+	for (unsigned i = e->n_enlisted_stored; i < e->n_enlisted_flying; i++) {
+		pg_array_add_bytes(&col[0], e->gid, e->gid_len);
+		pg_array_add_int2(&col[1], e->shard);
+		pg_array_add_int8(&col[2], e->epoch);
+		pg_array_add_int2(&col[3], (int16_t)i);
+		pg_array_add_bytes(&col[4], e->enlisted[i].text, e->enlisted[i].len);
+		c->n_byte += e->enlisted[i].len;
+		c->n_row++;
+	}
 }
 
 void columns_add_attempt(struct columns *c, const struct journal_attempt *a)
@@ -128,4 +145,28 @@ int columns_send(struct columns *c, struct pg_batch *batch, const char *extra)
 		param[n] = (struct pg_param){.data = extra, .len = strlen(extra)};
 	pg_batch_add(batch, (size_t)shape[c->kind].statement, param);
 	return 0;
+}
+
+int columns_mark(const struct columns *c, bool *came_back, const struct pg_result *rows)
+{
+	memset(came_back, 0, c->n_row * sizeof *came_back);
+	for (size_t row = 0; row < pg_rows(rows); row++) {
+		int64_t n = pg_int(rows, row, 0);
+
+		if (n < 1 || (uint64_t)n > c->n_row || came_back[n - 1])
+			return ERR_LOST;
+		came_back[n - 1] = true;
+	}
+	return 0;
+}
+
+bool columns_row_is(const struct pg_result *rows, size_t row, const struct journal_entry *e)
+{
+	const char *gid;
+	size_t len;
+
+	if (row >= pg_rows(rows))
+		return false;
+	gid = pg_bytes(rows, row, 0, &len);
+	return len == e->gid_len && memcmp(gid, e->gid, len) == 0;
 }

@@ -11,7 +11,7 @@
 /* In the order of enum get_column in api/stored.c. */
 #define GET_SQL                                                                       \
 	"SELECT mode, state, outcome, created_at, deadline_at, decided_at, ended_at," \
-	" branch_state, body_sha256, submission FROM assent.txn WHERE gid = $1"
+	" branch_state, body_sha256, submission, assent.enlisted_of(gid) FROM assent.txn WHERE gid = $1"
 
 /* Arrays travel through unnest; a generic plan made while the table was small would scan or
  * hash the big one for ever, so the journal's session may only use nested loops over indexes. */
@@ -50,12 +50,13 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 		" u.deadline_at, u.decided_at, u.ended_at, u.branch_state, u.body_sha256, u.submission"
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 		" WITH ORDINALITY AS u(gid, shard, epoch, state, outcome, decided_at, ended_at,"
-		" branch_state, mode, created_at, deadline_at, body_sha256, submission, n)"
+		" branch_state, deadline_at, mode, created_at, body_sha256, submission, n)"
 		" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch ORDER BY u.n"
 		" ON CONFLICT (gid) DO NOTHING RETURNING gid",
 		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY, PG_INT2_ARRAY,
-			PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY, PG_INT2_ARRAY,
-			PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY, PG_BYTEA_ARRAY },
+			PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY,
+			PG_TIMESTAMPTZ_ARRAY, PG_INT2_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY,
+			PG_BYTEA_ARRAY },
 		.n_param = 13,
 	},
 	[SQL_UPDATE] = {
@@ -64,14 +65,28 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 		 * with statistics that know of one row the table is scanned before the arrays */
 		.sql =
 		"UPDATE assent.txn t SET epoch = u.epoch, state = u.state, outcome = u.outcome,"
-		" decided_at = u.decided_at, ended_at = u.ended_at, branch_state = u.branch_state"
-		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) WITH ORDINALITY"
-		" AS u(gid, shard, epoch, state, outcome, decided_at, ended_at, branch_state, n)"
+		" decided_at = u.decided_at, ended_at = u.ended_at, branch_state = u.branch_state,"
+		" deadline_at = u.deadline_at"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) WITH ORDINALITY"
+		" AS u(gid, shard, epoch, state, outcome, decided_at, ended_at, branch_state,"
+		" deadline_at, n)"
 		" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch"
 		" WHERE t.gid = u.gid RETURNING u.n",
 		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY, PG_INT2_ARRAY,
-			PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY },
-		.n_param = 8,
+			PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY,
+			PG_TIMESTAMPTZ_ARRAY },
+		.n_param = 9,
+	},
+	[SQL_ENLIST] = {
+		.name = "enlist",
+		.sql =
+		"INSERT INTO assent.enlisted (gid, n, branch)"
+		" SELECT u.gid, u.n, u.branch FROM unnest($1, $2, $3, $4, $5)"
+		" AS u(gid, shard, epoch, n, branch)"
+		" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch",
+		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY,
+			PG_BYTEA_ARRAY },
+		.n_param = 5,
 	},
 	[SQL_HISTORY] = {
 		.name = "history",
@@ -178,7 +193,7 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 		/* in the order of enum load_column in node/recover.c */
 		.sql =
 		"SELECT gid, shard, mode, state, outcome, created_at, deadline_at, decided_at,"
-		" branch_state, body_sha256, submission FROM assent.txn"
+		" branch_state, body_sha256, submission, assent.enlisted_of(gid) FROM assent.txn"
 		" WHERE ended_at IS NULL AND (shard, gid) > ($1, $2)"
 		" ORDER BY shard, gid LIMIT $3",
 		.param = { PG_INT2, PG_TEXT, PG_INT8 },

@@ -14,6 +14,7 @@
 enum sql_write {
 	SQL_CREATE = 0, /* new transactions */
 	SQL_UPDATE,     /* their later states */
+	SQL_ENLIST,     /* branches that join later */
 	SQL_HISTORY,    /* calls made */
 	SQL_ALERT_RAISE,
 	SQL_ALERT_CLOSE,

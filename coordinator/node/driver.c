@@ -25,14 +25,35 @@ static void answer(struct waiter *w, enum wait_result result)
 	w->fn(w, result);
 }
 
-static void answer_all(struct gtx *g, enum wait_for what, enum wait_result result)
+/* ENDED is answered by the step's action, not by the lazy record of the end: the outcome has been
+ * durable since the decision. */
+static bool wait_is_over(const struct gtx *g, const struct waiter *w)
+{
+	switch (w->what) {
+	case WAIT_STORED:
+		return g->entry.stored;
+	case WAIT_FORCED:
+		return w->seq <= g->entry.durable_seq;
+	case WAIT_ENDED:
+		break;
+	}
+	return txn_ended(g->txn.state) && driver_is_durable(g);
+}
+
+static void answer_done(struct gtx *g)
 {
 	LIST_FOR_EACH_SAFE (link, &g->waiter) {
 		struct waiter *w = container_of(link, struct waiter, link);
 
-		if (w->what <= what)
-			answer(w, result);
+		if (wait_is_over(g, w))
+			answer(w, WAIT_DONE);
 	}
+}
+
+static void answer_all(struct gtx *g, enum wait_result result)
+{
+	LIST_FOR_EACH_SAFE (link, &g->waiter)
+		answer(container_of(link, struct waiter, link), result);
 }
 
 /* The alert itself is in the journal, with the record; this tells those who watch the process. */
@@ -77,7 +98,7 @@ static void perform(struct gtx *g, const struct action *act, size_t n)
 		case ACT_ENDED:
 			metrics_count_end(&g->node->metrics, g->txn.outcome,
 			                  g->ended_us - g->created_us);
-			answer_all(g, WAIT_ENDED, WAIT_DONE);
+			answer_done(g);
 			break;
 		}
 	}
@@ -132,8 +153,14 @@ static void put_record(struct gtx *g, bool forced)
 		g->decided_us = node_db_now_us(g->node);
 	if (txn_ended(g->txn.state) && g->ended_us == 0)
 		g->ended_us = node_db_now_us(g->node);
+	/* The commit of an interactive transaction starts the time for the votes. */
+	if (g->txn.deadline_us != g->deadline_mono_us) {
+		g->deadline_mono_us = g->txn.deadline_us;
+		g->deadline_us = node_db_time_us(g->node, g->txn.deadline_us);
+	}
 	s.decided_us = g->decided_us;
 	s.ended_us = g->ended_us;
+	s.deadline_us = g->deadline_us;
 	for (unsigned i = 0; i < g->txn.n_branch; i++)
 		s.branch[i] = (uint8_t)g->txn.branch[i].state;
 	seq = journal_put(g->node->journal, &g->entry, &s, forced);
@@ -141,27 +168,34 @@ static void put_record(struct gtx *g, bool forced)
 		g->forced_seq = seq;
 }
 
-void driver_step(struct gtx *g, const struct event *ev)
+static int step(struct gtx *g, const struct event *ev)
 {
 	struct effects fx;
 	int rc = txn_step(&g->txn, ev, &fx);
 
-	if (rc < 0) {
-		/* verdict_judge and the driver never make such an event. */
-		log_error(g->gid, "event %d refused in state %s: %s", (int)ev->type,
-		          txn_state_str(g->txn.state), err_str(rc));
-		return;
-	}
+	if (rc < 0)
+		return rc;
 	if (fx.record.present)
 		put_record(g, fx.record.forced);
 	alerts_put(g, &fx);
 	timer_set(&g->node->timers, &g->timer, txn_due_us(&g->txn));
 	if (fx.n_act == 0)
-		return;
+		return 0;
 	if (driver_is_durable(g))
 		perform(g, fx.act, fx.n_act);
 	else
 		hold_back(g, &fx);
+	return 0;
+}
+
+void driver_step(struct gtx *g, const struct event *ev)
+{
+	int rc = step(g, ev);
+
+	if (rc < 0)
+		/* verdict_judge and the driver never make such an event. */
+		log_error(g->gid, "event %d refused in state %s: %s", (int)ev->type,
+		          txn_state_str(g->txn.state), err_str(rc));
 }
 
 void driver_on_timer(void *ctx, int64_t now_us)
@@ -183,7 +217,7 @@ void driver_on_durable(void *ctx, struct journal_entry *entry)
 	struct gtx *g = container_of(entry, struct gtx, entry);
 
 	(void)ctx;
-	answer_all(g, WAIT_STORED, WAIT_DONE);
+	answer_done(g);
 	release_held_back(g);
 	if (txn_ended((enum txn_state)entry->durable.state) && journal_entry_idle(entry))
 		forget(g);
@@ -205,7 +239,7 @@ void driver_on_refused(void *ctx, struct journal_entry *entry, int err)
 		node_lost(g->node, "the database refused the state of a transaction");
 		return;
 	}
-	answer_all(g, WAIT_ENDED, err == ERR_EXISTS ? WAIT_EXISTS : WAIT_FAILED);
+	answer_all(g, err == ERR_EXISTS ? WAIT_EXISTS : WAIT_FAILED);
 	forget(g);
 }
 
@@ -238,14 +272,48 @@ int driver_submit(struct gtx *g)
 	g->created_us = node_db_time_us(node, now_us);
 	g->deadline_us = g->created_us + g->spec.timeout_us;
 	digest_sha256(g->body, g->body_len, g->body_sha256);
-	rc = gtx_prepare(g, now_us + g->spec.timeout_us);
+	g->deadline_mono_us = now_us + g->spec.timeout_us;
+	rc = gtx_prepare(g, g->deadline_mono_us);
 	if (rc == 0)
 		rc = adopt(g);
 	if (rc < 0)
 		return rc;
 	node->metrics.submitted++;
-	driver_step(g, &(struct event){.type = EV_SUBMIT, .now_us = now_us});
+	driver_step(g, &(struct event){.type = g->spec.interactive ? EV_BEGIN : EV_SUBMIT,
+	                               .now_us = now_us});
 	return 0;
+}
+
+int driver_enlist(struct gtx *g, const char *body, size_t len)
+{
+	unsigned n = g->spec.n_branch;
+	struct complaint complaint;
+	const char *copy;
+	int rc;
+
+	/* Asked before anything grows: a refusal must leave no trace. */
+	if (!g->spec.interactive || g->txn.state != TXN_ACTIVE)
+		return ERR_STATE;
+	if (n == TXN_BRANCH_MAX)
+		return ERR_LIMIT;
+	rc = gtx_reserve(g, n + 1);
+	if (rc < 0)
+		return rc;
+	copy = arena_strndup(&g->arena, body, len);
+	if (!copy || submission_add_branch(copy, len, NULL, &g->arena, &g->spec, &complaint))
+		return ERR_NOMEM;
+	g->note[n] = (struct branch_note){0};
+	g->enlisted[g->entry.n_enlisted++] = (struct journal_branch){.text = copy, .len = len};
+	g->entry.n_branch = n + 1;
+	driver_step(g, &(struct event){.type = EV_ENLIST,
+	                               .now_us = clock_mono_us(),
+	                               .call_timeout_us = g->spec.branch[n].timeout_us});
+	return 0;
+}
+
+int driver_close(struct gtx *g, enum event_type how)
+{
+	return step(g, &(struct event){.type = how, .now_us = clock_mono_us()});
 }
 
 int driver_resume(struct gtx *g)
@@ -264,15 +332,6 @@ static void on_wait_timeout(void *ctx, int64_t now_us)
 	answer(ctx, WAIT_TIMEOUT);
 }
 
-/* ENDED is answered by the step's action, not by the lazy record of the end: the outcome has been
- * durable since the decision. */
-static bool wait_is_over(const struct gtx *g, enum wait_for what)
-{
-	if (what == WAIT_STORED)
-		return g->entry.stored;
-	return txn_ended(g->txn.state) && driver_is_durable(g);
-}
-
 int driver_wait(struct gtx *g, struct waiter *w, enum wait_for what, int64_t until_us)
 {
 	int rc = timers_admit(&g->node->timers, &w->timer, on_wait_timeout, w);
@@ -282,9 +341,10 @@ int driver_wait(struct gtx *g, struct waiter *w, enum wait_for what, int64_t unt
 	w->timers = &g->node->timers;
 	w->what = what;
 	w->gtx = g;
+	w->seq = g->forced_seq;
 	list_push(&g->waiter, &w->link);
 	timer_set(w->timers, &w->timer, until_us);
-	if (wait_is_over(g, what))
+	if (wait_is_over(g, w))
 		answer(w, WAIT_DONE);
 	return 0;
 }
@@ -298,7 +358,7 @@ void driver_drop_all(struct node *node)
 		struct gtx *g = container_of(n, struct gtx, by_gid);
 
 		map_remove(&node->txns, n);
-		answer_all(g, WAIT_ENDED, WAIT_LOST);
+		answer_all(g, WAIT_LOST);
 		gtx_free(g);
 	}
 }
@@ -309,7 +369,7 @@ void driver_answer_waiters(struct node *node)
 	size_t bucket = 0;
 
 	while ((n = map_next(&node->txns, &bucket, n)))
-		answer_all(container_of(n, struct gtx, by_gid), WAIT_ENDED, WAIT_TIMEOUT);
+		answer_all(container_of(n, struct gtx, by_gid), WAIT_TIMEOUT);
 }
 
 const struct journal_state *driver_visible(const struct gtx *g)

@@ -11,6 +11,7 @@
 
 enum wait_for {
 	WAIT_STORED, /* its creation is durable */
+	WAIT_FORCED, /* every forced record of now is durable */
 	WAIT_ENDED,  /* nothing is left to do */
 };
 
@@ -30,6 +31,7 @@ struct waiter {
 	struct timers *timers;
 	enum wait_for what;
 	struct gtx *gtx;
+	uint64_t seq; /* WAIT_FORCED */
 	void (*fn)(struct waiter *w, enum wait_result result);
 };
 
@@ -38,6 +40,12 @@ struct waiter {
 int driver_submit(struct gtx *g) MUSTCHECK;
 /* Takes `g` as it was loaded: gtx_prepare and txn_restore are done. */
 int driver_resume(struct gtx *g) MUSTCHECK;
+
+/* One more branch, from the body of an enlist request that was decoded before without fault.
+ * ERR_STATE: no branch may join any more (or ever could). ERR_LIMIT, ERR_NOMEM: nothing changed. */
+int driver_enlist(struct gtx *g, const char *body, size_t len) MUSTCHECK;
+/* EV_COMMIT or EV_ROLLBACK of the initiator. ERR_STATE: it contradicts what was decided. */
+int driver_close(struct gtx *g, enum event_type how) MUSTCHECK;
 
 /* May call back at once. ERR_NOMEM: no callback. */
 int driver_wait(struct gtx *g, struct waiter *w, enum wait_for what, int64_t until_us) MUSTCHECK;

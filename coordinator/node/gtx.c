@@ -44,6 +44,56 @@ void gtx_free(struct gtx *g)
 	free(g);
 }
 
+/* Copies `n` elements into a new array of `room`; the old one stays in the arena. */
+static void *grow_array(struct arena *arena, const void *old, size_t n, size_t room, size_t size)
+{
+	void *grown = arena_alloc(arena, room * size);
+
+	if (grown && n)
+		memcpy(grown, old, n * size);
+	return grown;
+}
+
+int gtx_reserve(struct gtx *g, unsigned n_branch)
+{
+	unsigned room = 2 * n_branch < TXN_BRANCH_MAX ? 2 * n_branch : TXN_BRANCH_MAX;
+	struct branch_note *note;
+	struct journal_branch *enlisted;
+	int rc = txn_reserve(&g->txn, &g->arena, n_branch);
+
+	if (rc < 0 || n_branch <= g->room)
+		return rc;
+	note = grow_array(&g->arena, g->note, g->room, room, sizeof *note);
+	enlisted = grow_array(&g->arena, g->enlisted, g->enlisted ? g->entry.n_enlisted : 0, room,
+	                      sizeof *enlisted);
+	if (!note || !enlisted)
+		return ERR_NOMEM;
+	g->note = note;
+	g->enlisted = enlisted;
+	g->entry.enlisted = enlisted;
+	g->room = room;
+	return 0;
+}
+
+static void prepare_entry(struct gtx *g)
+{
+	struct journal_entry *e = &g->entry;
+
+	e->gid = g->gid;
+	e->gid_len = strlen(g->gid);
+	e->shard = (int16_t)(g->txn.seed % NODE_SHARDS);
+	e->epoch = g->node->epoch[e->shard];
+	e->mode = (int16_t)g->spec.mode;
+	e->n_branch = g->spec.n_branch;
+	e->created_us = g->created_us;
+	e->body_sha256 = g->body_sha256;
+	e->submission = g->body;
+	e->submission_len = g->body_len;
+	for (unsigned i = 0; i < g->spec.n_branch; i++)
+		e->n_enlisted += g->spec.branch[i].enlisted != NULL;
+	e->n_enlisted_stored = e->n_enlisted; /* these were loaded */
+}
+
 int gtx_prepare(struct gtx *g, int64_t deadline_mono_us)
 {
 	struct txn_config config = {
@@ -52,6 +102,8 @@ int gtx_prepare(struct gtx *g, int64_t deadline_mono_us)
 	    .n_branch = g->spec.n_branch,
 	    .deadline_us = deadline_mono_us,
 	    .retry = g->spec.retry,
+	    .interactive = g->spec.interactive,
+	    .vote_timeout_us = g->spec.vote_timeout_us,
 	};
 	int rc = txn_init(&g->txn, &g->arena, &config);
 
@@ -59,20 +111,11 @@ int gtx_prepare(struct gtx *g, int64_t deadline_mono_us)
 		return rc;
 	for (unsigned i = 0; i < g->spec.n_branch; i++)
 		g->txn.branch[i].timeout_us = g->spec.branch[i].timeout_us;
-	g->note = arena_alloc(&g->arena, g->spec.n_branch * sizeof *g->note);
+	g->room = g->spec.n_branch;
+	g->note = arena_alloc(&g->arena, (g->room + 1) * sizeof *g->note);
 	if (!g->note)
 		return ERR_NOMEM;
-	g->entry.gid = g->gid;
-	g->entry.gid_len = strlen(g->gid);
-	g->entry.shard = (int16_t)(config.seed % NODE_SHARDS);
-	g->entry.epoch = g->node->epoch[g->entry.shard];
-	g->entry.mode = (int16_t)g->spec.mode;
-	g->entry.n_branch = g->spec.n_branch;
-	g->entry.created_us = g->created_us;
-	g->entry.deadline_us = g->deadline_us;
-	g->entry.body_sha256 = g->body_sha256;
-	g->entry.submission = g->body;
-	g->entry.submission_len = g->body_len;
+	prepare_entry(g);
 	return timers_admit(&g->node->timers, &g->timer, driver_on_timer, g);
 }
 

@@ -46,7 +46,9 @@ struct gtx {
 	size_t body_len;
 	struct submission spec;
 	struct txn txn;
+	unsigned room; /* branches that note and enlisted have room for */
 	struct branch_note *note;
+	struct journal_branch *enlisted; /* those of this node's life; numbered like the rows */
 	struct journal_entry entry;
 	uint64_t forced_seq; /* actions wait until this put is durable */
 	struct timer timer;  /* txn_due_us */
@@ -55,7 +57,8 @@ struct gtx {
 	struct list waiter;  /* struct waiter */
 	int64_t created_us;  /* database time, microseconds since 1970 */
 	int64_t deadline_us;
-	int64_t decided_us; /* 0: not yet */
+	int64_t deadline_mono_us; /* the same moment; txn.deadline_us as it was last stored */
+	int64_t decided_us;       /* 0: not yet */
 	int64_t ended_us;
 };
 
@@ -65,6 +68,9 @@ void gtx_free(struct gtx *g);
 
 /* After spec, gid and times are known: the txn and the journal's entry. */
 int gtx_prepare(struct gtx *g, int64_t deadline_mono_us) MUSTCHECK;
+
+/* Room for that many branches in all. */
+int gtx_reserve(struct gtx *g, unsigned n_branch) MUSTCHECK;
 
 /* One line about the newest failed call; "" when there is none. */
 const char *branch_note_str(const struct branch_note *n, char *buf, size_t size);

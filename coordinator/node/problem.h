@@ -105,6 +105,16 @@
 	  "Repeat a request byte for byte, and use a new gid or key for a new transaction. The "   \
 	  "errors point at what differs. A body with the same values but other white space or "    \
 	  "order is another body.")                                                                \
+	X(PROBLEM_BRANCH_CONFLICT, "branch_conflict", 422, false,                                  \
+	  "This branch id was enlisted with another body",                                         \
+	  "The interactive transaction has a branch with this id, and its body was another.",      \
+	  "Use a branch id once, and repeat an enlist request byte for byte.")                     \
+	X(PROBLEM_WRONG_STATE, "wrong_state", 409, false,                                          \
+	  "The transaction's state does not allow this",                                           \
+	  "The transaction is decided or closed, or it was submitted whole and takes no word "     \
+	  "from its initiator.",                                                                   \
+	  "Read the transaction: the detail names its state and outcome. The first word, commit "  \
+	  "or rollback, counts.")                                                                  \
 	X(PROBLEM_GID_MISMATCH, "gid_mismatch", 422, false,                                        \
 	  "The gid in the body is not the one in the path",                                        \
 	  "The path names one gid and the body another.",                                          \

@@ -23,6 +23,7 @@ enum load_column {
 	LOAD_BRANCH_STATE,
 	LOAD_BODY_SHA256,
 	LOAD_SUBMISSION,
+	LOAD_ENLISTED,
 };
 
 /* Where the next page begins. Kept apart from the node: an answer may come after recover_stop. */
@@ -45,11 +46,14 @@ static int restore(struct gtx *g, const struct pg_result *r, size_t row)
 {
 	struct complaint complaint;
 	struct journal_state s = {0};
-	const char *branch;
-	size_t n_branch;
+	const char *branch, *enlisted = NULL;
+	size_t n_branch, n_enlisted = 0;
 	int rc;
 
-	if (submission_decode(g->body, g->body_len, NULL, &g->arena, &g->spec, &complaint)) {
+	if (!pg_null(r, row, LOAD_ENLISTED))
+		enlisted = pg_bytes(r, row, LOAD_ENLISTED, &n_enlisted);
+	if (submission_decode(g->body, g->body_len, NULL, &g->arena, &g->spec, &complaint) ||
+	    submission_add_stored(enlisted, n_enlisted, &g->arena, &g->spec, &complaint)) {
 		log_error(g->gid, "the stored submission cannot be read: %s %s", complaint.pointer,
 		          complaint.detail);
 		return complaint.problem == PROBLEM_OVERLOADED ? ERR_NOMEM : ERR_INVALID;
@@ -57,7 +61,8 @@ static int restore(struct gtx *g, const struct pg_result *r, size_t row)
 	g->created_us = column_time_us(r, row, LOAD_CREATED);
 	g->deadline_us = column_time_us(r, row, LOAD_DEADLINE);
 	g->decided_us = column_time_us(r, row, LOAD_DECIDED);
-	rc = gtx_prepare(g, g->deadline_us - g->node->db_offset_us);
+	g->deadline_mono_us = g->deadline_us - g->node->db_offset_us;
+	rc = gtx_prepare(g, g->deadline_mono_us);
 	if (rc < 0)
 		return rc;
 	branch = pg_bytes(r, row, LOAD_BRANCH_STATE, &n_branch);
@@ -67,6 +72,7 @@ static int restore(struct gtx *g, const struct pg_result *r, size_t row)
 	s.state = (int16_t)pg_int(r, row, LOAD_STATE);
 	s.outcome = (int16_t)pg_int(r, row, LOAD_OUTCOME);
 	s.decided_us = g->decided_us;
+	s.deadline_us = g->deadline_us;
 	journal_entry_loaded(&g->entry, &s);
 	return txn_restore(&g->txn, (enum txn_state)s.state, (enum txn_outcome)s.outcome, s.branch);
 }

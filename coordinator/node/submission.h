@@ -38,14 +38,21 @@ struct branch_spec {
 	int64_t timeout_us;
 	struct submission_pair *header;
 	size_t n_header;
+	/* Only for branches that were enlisted later: the request's body as it came, which is what
+	 * is stored, and what a repetition is compared with. */
+	const char *enlisted;
+	size_t enlisted_len;
 };
 
 struct submission {
 	const char *gid; /* NULL when the body names none */
 	enum txn_mode mode;
+	bool interactive; /* branches may be enlisted until the initiator closes it */
 	struct branch_spec *branch;
 	unsigned n_branch;
+	unsigned branch_cap;
 	int64_t timeout_us;
+	int64_t vote_timeout_us; /* interactive: for the votes, from the commit on */
 	struct retry_policy retry;
 	struct submission_pair *label;
 	size_t n_label;
@@ -55,6 +62,20 @@ struct submission {
 enum problem submission_decode(const char *text, size_t len, const struct registry *registry,
                                struct arena *arena, struct submission *out,
                                struct complaint *complaint) MUSTCHECK;
+
+/* Appends the branch that `text` (one JSON object) describes to `sub`. The text must live in the
+ * arena. Nothing is changed when it is refused. A known id is PROBLEM_DUPLICATE_BRANCH. */
+enum problem submission_add_branch(const char *text, size_t len, const struct registry *registry,
+                                   struct arena *arena, struct submission *sub,
+                                   struct complaint *complaint) MUSTCHECK;
+
+/* Appends the branches that were stored, as assent.enlisted_of gives them: each with its length
+ * before it. `blob` may be NULL when `len` is 0. */
+enum problem submission_add_stored(const char *blob, size_t len, struct arena *arena,
+                                   struct submission *sub, struct complaint *complaint) MUSTCHECK;
+
+/* The branch with that id, or NULL. */
+const struct branch_spec *submission_find(const struct submission *sub, const char *id);
 
 /* [A-Za-z0-9._:~-]{1,128} */
 bool gid_valid(const char *gid, size_t len);

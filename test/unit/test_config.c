@@ -269,7 +269,7 @@ static void test_files(void **state)
 	/* The longest line, and one more. */
 	for (size_t len = 4094; len <= 4095; len++) {
 		memset(text, 'n', sizeof text);
-		memcpy(text, "node = ", 7);
+		text[snprintf(text, sizeof text, "node = ")] = 'n';
 		text[len] = '\n';
 		text[len + 1] = '\0';
 		write_file(f, text);

@@ -93,7 +93,10 @@ static void test_columns(void **state)
 {
 	struct journal_world *w = *state;
 	struct record *r = jw_record(w, "a");
-	struct journal_state s = {.state = 3, .outcome = 1, .branch = {4, 7, 9}};
+	struct journal_state s = {.state = 3,
+	                          .outcome = 1,
+	                          .deadline_us = INT64_C(1700000010000000),
+	                          .branch = {4, 7, 9}};
 
 	r->entry.submission = "{\"x\":\"\xc3\xa4\"}";
 	r->entry.submission_len = strlen(r->entry.submission);
@@ -112,11 +115,13 @@ static void test_columns(void **state)
 	              " AND convert_from(submission, 'UTF8') = '{\"x\":\"\xc3\xa4\"}'"),
 	    1);
 	s.ended_us = INT64_C(1700000006000000);
+	s.deadline_us = INT64_C(1700000020000000);
 	s.branch[1] = 5;
 	journal_put(w->journal, &r->entry, &s, true);
 	jw_until_durable(w, 2);
 	assert_int_equal(jw_number("SELECT count(*) FROM assent.txn WHERE branch_state = '\\x0405'"
-	                           " AND extract(epoch FROM ended_at) = 1700000006"),
+	                           " AND extract(epoch FROM ended_at) = 1700000006"
+	                           " AND extract(epoch FROM deadline_at) = 1700000020"),
 	                 1);
 }
 
@@ -269,7 +274,7 @@ static void test_loaded(void **state)
 {
 	struct journal_world *w = *state;
 	struct record *r = jw_record(w, "a");
-	struct journal_state s = {.state = 2};
+	struct journal_state s = {.state = 2, .deadline_us = 1};
 
 	jw_put(r, 1, true);
 	jw_until_durable(w, 1);

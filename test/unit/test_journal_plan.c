@@ -19,9 +19,11 @@
 #define STORED "SELECT count(*) FROM assent.txn"
 
 static const char *const array_types[SQL_WRITE_MAX] = {
-    [SQL_CREATE] = "text[],int2[],int8[],int2[],int2[],timestamptz[],timestamptz[],bytea[],int2[],"
-                   "timestamptz[],timestamptz[],bytea[],bytea[]",
-    [SQL_UPDATE] = "text[],int2[],int8[],int2[],int2[],timestamptz[],timestamptz[],bytea[]",
+    [SQL_CREATE] = "text[],int2[],int8[],int2[],int2[],timestamptz[],timestamptz[],bytea[],"
+                   "timestamptz[],int2[],timestamptz[],bytea[],bytea[]",
+    [SQL_UPDATE] = "text[],int2[],int8[],int2[],int2[],timestamptz[],timestamptz[],bytea[],"
+                   "timestamptz[]",
+    [SQL_ENLIST] = "text[],int2[],int8[],int2[],bytea[]",
     [SQL_HISTORY] = "text[],int2[],int8[],text[],int2[],int4[],timestamptz[],timestamptz[],int2[],"
                     "int2[],text[],text",
 };
@@ -49,7 +51,7 @@ static char *plan_of(enum sql_write which)
 static void check_plans(void)
 {
 	static const char *const never[] = {"Seq Scan", "Hash", "Merge", "Sort", "Bitmap"};
-	static const enum sql_write which[] = {SQL_CREATE, SQL_UPDATE, SQL_HISTORY};
+	static const enum sql_write which[] = {SQL_CREATE, SQL_UPDATE, SQL_ENLIST, SQL_HISTORY};
 
 	for (size_t i = 0; i < sizeof which / sizeof which[0]; i++) {
 		char *plan = plan_of(which[i]);
