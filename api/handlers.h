@@ -30,5 +30,11 @@ route_handler handle_openapi;
 
 /* admin_alerts.c */
 route_handler handle_alerts;
+/* admin_overview.c */
+route_handler handle_overview;
+/* admin_participants.c */
+route_handler handle_participants;
+/* admin_config.c */
+route_handler handle_config;
 
 #endif /* API_HANDLERS_H */

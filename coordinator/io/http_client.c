@@ -27,6 +27,7 @@ struct http_call {
 	struct list link;      /* then on the client's list */
 	struct heap_node deadline;
 	struct transfer *transfer;
+	void (*started)(void *ctx);
 	http_result_fn *fn;
 	void *ctx;
 	struct http_result result;
@@ -81,6 +82,8 @@ static void peer_pump(struct http_client *c, struct peer *p)
 			return;
 		call = container_of(slot, struct http_call, slot);
 		call->result.started_us = clock_wall_us();
+		if (call->started)
+			call->started(call->ctx);
 		err = transfer_start(call->transfer);
 		if (err == 0)
 			continue;
@@ -200,6 +203,7 @@ static struct http_call *call_new(struct http_client *c, const struct http_call_
 	call->client = c;
 	list_init(&call->link);
 	list_init(&call->slot.link);
+	call->started = spec->started;
 	call->fn = spec->fn;
 	call->ctx = spec->ctx;
 	return call;

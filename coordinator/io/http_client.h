@@ -57,6 +57,8 @@ struct http_call_spec {
 	size_t len;
 	int64_t timeout_us; /* from now on, waiting in the queue included */
 	bool urgent;
+	void (*started)(
+	    void *ctx); /* it left the queue, perhaps inside http_client_call; or NULL */
 	http_result_fn *fn;
 	void *ctx;
 };

@@ -267,6 +267,12 @@ const struct pg_statement sql_read_statement[SQL_READ_MAX] = {
 		.param = { PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_INT8, PG_INT8 },
 		.n_param = 6,
 	},
+	[SQL_OWNERS] = {
+		.name = "owners",
+		.sql =
+		"SELECT node, max(epoch) FROM assent.shard WHERE node IS NOT NULL"
+		" GROUP BY node ORDER BY node",
+	},
 	[SQL_PING] = {
 		.name = "ping",
 		.sql = "SELECT 1",

@@ -36,6 +36,7 @@ enum sql_read {
 	SQL_ATTEMPTS,     /* its history */
 	SQL_ALERTS_ANY,   /* alerts, newest first */
 	SQL_ALERTS_OPEN,  /* those that are open */
+	SQL_OWNERS,       /* who took the shards */
 	SQL_PING,
 	SQL_READ_MAX,
 };

@@ -65,7 +65,8 @@ static int put(struct gtx *g, const struct action *a)
 	};
 
 	if (!alert.close) {
-		peer_label(&g->spec.branch[a->branch], OP_NONE, peer, sizeof peer);
+		peer_label(g->node->config->registry, g->spec.branch[a->branch].participant,
+		           g->spec.branch[a->branch].op_url[b->op], peer, sizeof peer);
 		alert.lasting = a->alert == ALERT_HEURISTIC;
 		alert.kind = alert_kind_str(a->alert);
 		alert.severity = alert_severity_str(a->alert);

@@ -80,6 +80,10 @@ void config_release_access(struct config *c);
 
 /* The text of --help, from the table. */
 void config_print_help(void);
+/* Every option, the participants at the end, with its value as text (secrets masked) and what set
+ * it. ERR_NOMEM: not all of them were. */
+typedef void config_fn(void *ctx, const char *key, const char *value, const char *source);
+int config_each(const struct config *c, config_fn *fn, void *ctx) MUSTCHECK;
 /* Every option as `key = value  # source`, secrets masked, to stdout. */
 int config_print(const struct config *c) MUSTCHECK;
 

@@ -49,31 +49,49 @@ char *config_value_str(const struct config *c, const struct option *o)
 	}
 }
 
-static int print_option(const struct config *c, const struct option *o)
+static int show_option(const struct config *c, const struct option *o, config_fn *fn, void *ctx)
 {
 	char *value = config_value_str(c, o);
 	char where[192];
 
 	if (!value)
 		return ERR_NOMEM;
-	(void)printf("%s = %s  # %s\n", o->key, value, config_place_str(c, o, where, sizeof where));
+	fn(ctx, o->key, value, config_place_str(c, o, where, sizeof where));
 	free(value);
 	return 0;
 }
 
-int config_print(const struct config *c)
+int config_each(const struct config *c, config_fn *fn, void *ctx)
 {
+	char key[sizeof "participant." + PARTICIPANT_NAME_MAX];
+
 	for (size_t i = 0; i < config_n_option(); i++) {
 		const struct option *o = config_option(i);
 
-		if (option_type(o) != OPT_PARTICIPANT && print_option(c, o) < 0)
+		if (option_type(o) != OPT_PARTICIPANT && show_option(c, o, fn, ctx) < 0)
 			return ERR_NOMEM;
 	}
 	for (size_t i = 0; i < registry_count(c->registry); i++) {
 		const struct registry_entry *e = registry_at(c->registry, i);
 
-		(void)printf("participant.%s = %s  # %s\n", e->name, e->text, e->where);
+		(void)snprintf(key, sizeof key, "participant.%s", e->name);
+		fn(ctx, key, e->text, e->where);
 	}
+	return 0;
+}
+
+static void print_option(void *ctx, const char *key, const char *value, const char *source)
+{
+	(void)ctx;
+	(void)printf("%s = %s  # %s\n", key, value, source);
+}
+
+int config_print(const struct config *c)
+{
+	int rc = config_each(c, print_option, NULL);
+
+	if (rc < 0)
+		return rc;
 	return fflush(stdout) == 0 ? 0 : ERR_IO;
 }
 

@@ -96,6 +96,8 @@ static void perform(struct gtx *g, const struct action *act, size_t n)
 			          txn_outcome_str((enum txn_outcome)driver_visible(g)->outcome));
 			break;
 		case ACT_ENDED:
+			census_count(&g->node->census, (enum census_rate)g->txn.outcome,
+			             clock_mono_us());
 			metrics_count_end(&g->node->metrics, g->txn.outcome,
 			                  g->ended_us - g->created_us);
 			answer_done(g);
@@ -217,6 +219,7 @@ void driver_on_durable(void *ctx, struct journal_entry *entry)
 	struct gtx *g = container_of(entry, struct gtx, entry);
 
 	(void)ctx;
+	census_update(g);
 	answer_done(g);
 	release_held_back(g);
 	if (txn_ended((enum txn_state)entry->durable.state) && journal_entry_idle(entry))
@@ -279,6 +282,7 @@ int driver_submit(struct gtx *g)
 	if (rc < 0)
 		return rc;
 	node->metrics.submitted++;
+	census_count(&node->census, RATE_SUBMITTED, now_us);
 	driver_step(g, &(struct event){.type = g->spec.interactive ? EV_BEGIN : EV_SUBMIT,
 	                               .now_us = now_us});
 	return 0;
@@ -322,6 +326,7 @@ int driver_resume(struct gtx *g)
 
 	if (rc < 0)
 		return rc;
+	census_update(g);
 	driver_step(g, &(struct event){.type = EV_RESUME, .now_us = clock_mono_us()});
 	return 0;
 }

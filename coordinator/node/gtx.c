@@ -37,6 +37,7 @@ void gtx_free(struct gtx *g)
 		return;
 	assert(list_empty(&g->waiter));
 	journal_forget(&g->entry);
+	census_leave(g);
 	participant_cancel(g);
 	driver_discard_pending(g);
 	timers_retire(&g->node->timers, &g->timer);

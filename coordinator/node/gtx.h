@@ -21,6 +21,7 @@
 #include "core/txn.h"
 #include "io/digest.h"
 #include "io/journal.h"
+#include "node/census.h"
 #include "node/submission.h"
 #include "node/timers.h"
 
@@ -31,8 +32,9 @@ struct branch_note {
 	int err;
 	int status;
 	enum event_type verdict;
-	bool failed;     /* the three above describe a failure */
-	uint32_t n_call; /* calls made since it was loaded */
+	bool failed;            /* the three above describe a failure */
+	uint32_t n_call;        /* calls made since it was loaded */
+	struct peer_wait *wait; /* NULL: nothing is asked of it that it has not settled */
 };
 
 struct gtx {
@@ -52,6 +54,7 @@ struct gtx {
 	struct journal_entry entry;
 	uint64_t forced_seq; /* actions wait until this put is durable */
 	struct timer timer;  /* txn_due_us */
+	struct census_mark census;
 	struct list pending; /* struct pending: actions that wait, oldest first */
 	struct list call;    /* struct call: under way */
 	struct list waiter;  /* struct waiter */

@@ -98,6 +98,44 @@ static void render_participants(const struct node *node, struct buf *out)
 		           (unsigned long long)node->metrics.calls[i]);
 }
 
+/* Configured names only; plain addresses, which clients choose, are "other" together. */
+static void render_named(const struct node *node, struct buf *out)
+{
+	const char *const calls = "assent_named_participant_calls_total";
+	const char *const waiting = "assent_named_participant_branches_waiting";
+	uint64_t other[EV_TYPE_MAX] = {0};
+	struct buf gauge = BUF_INIT;
+	struct peer_stat *p = NULL;
+	size_t bucket = 0, other_waiting = 0;
+
+	head(out, calls, "counter", "Finished calls by configured participant and verdict.");
+	while ((p = peer_stats_next(&node->peers, &bucket, p))) {
+		bool named = peer_is_named(p) && p != node->peers.other;
+
+		for (int i = EV_YES; i <= EV_CONTRACT; i++) {
+			other[i] += named ? 0 : p->verdict[i];
+			if (named && p->verdict[i])
+				buf_printf(out, "%s{participant=\"%s\",verdict=\"%s\"} %llu\n",
+				           calls, p->label, verdict_str((enum event_type)i),
+				           (unsigned long long)p->verdict[i]);
+		}
+		other_waiting += named ? 0 : p->n_wait;
+		if (named)
+			buf_printf(&gauge, "%s{participant=\"%s\"} %zu\n", waiting, p->label,
+			           p->n_wait);
+	}
+	for (int i = EV_YES; i <= EV_CONTRACT; i++)
+		if (other[i])
+			buf_printf(out, "%s{participant=\"other\",verdict=\"%s\"} %llu\n", calls,
+			           verdict_str((enum event_type)i), (unsigned long long)other[i]);
+	head(out, waiting, "gauge", "Branches whose newest call is not settled.");
+	if (gauge.len)
+		buf_append(out, gauge.data, gauge.len);
+	buf_printf(out, "%s{participant=\"other\"} %zu\n", waiting, other_waiting);
+	out->failed |= gauge.failed;
+	buf_release(&gauge);
+}
+
 void metrics_render(const struct node *node, struct buf *out)
 {
 	const struct metrics *m = &node->metrics;
@@ -112,6 +150,7 @@ void metrics_render(const struct node *node, struct buf *out)
 		           txn_outcome_str((enum txn_outcome)i), (unsigned long long)m->ended[i]);
 	render_durations(m, out);
 	render_participants(node, out);
+	render_named(node, out);
 	render_journal(node, out);
 	head(out, "assent_alerts_raised_total", "counter", "Alerts by kind.");
 	for (int i = 0; i <= ALERT_HEURISTIC; i++)

@@ -154,7 +154,10 @@ int node_init(struct node *n, const struct config *config, struct loop *loop, ch
 	n->loop = loop;
 	list_init(&n->failed_calls);
 	(void)snprintf(n->waiting_for, sizeof n->waiting_for, "connecting to the database");
+	census_init(&n->census);
 	rc = map_init(&n->txns, 1024);
+	if (rc == 0)
+		rc = peer_stats_init(&n->peers);
 	if (rc == 0)
 		rc = timers_init(&n->timers, loop);
 	if (rc == 0)
@@ -189,4 +192,6 @@ void node_release(struct node *n)
 	timers_retire(&n->timers, &n->retry);
 	timers_release(&n->timers);
 	map_release(&n->txns);
+	census_release(&n->census);
+	peer_stats_release(&n->peers);
 }

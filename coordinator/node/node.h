@@ -16,8 +16,10 @@
 #include "io/journal.h"
 #include "io/loop.h"
 #include "io/pg.h"
+#include "node/census.h"
 #include "node/config.h"
 #include "node/metrics.h"
+#include "node/peer_stats.h"
 #include "node/timers.h"
 
 #define NODE_SHARDS 64
@@ -42,6 +44,8 @@ struct node {
 	struct map txns; /* struct gtx by gid */
 	struct list failed_calls;
 	struct metrics metrics;
+	struct census census;
+	struct peer_stats peers;
 	uint64_t alerts_open[ALERT_KIND_MAX]; /* as last heard from the database */
 	bool counting_alerts;
 	bool count_alerts_again;

@@ -24,6 +24,8 @@ struct call {
 	bool one_phase;
 	uint32_t attempt;
 	int err; /* for failed calls */
+	bool started;
+	struct peer_stat *peer;
 	struct http_call *http;
 };
 
@@ -155,6 +157,26 @@ static void write_history(const struct call *call, const struct http_result *r,
 	journal_history(g->node->journal, &a);
 }
 
+/* Asking again settles nothing; neither does an answer outside of the contract. */
+static bool settles(enum event_type verdict)
+{
+	return verdict != EV_WORKING && verdict != EV_UNKNOWN && verdict != EV_CONTRACT;
+}
+
+static void count_call(const struct call *call, const struct http_result *r, int64_t now_us,
+                       enum event_type verdict)
+{
+	struct branch_note *note = &call->gtx->note[call->branch];
+	int64_t took_us = r->ended_us > r->started_us ? r->ended_us - r->started_us : 0;
+	char error[96];
+
+	metrics_count_call(&call->gtx->node->metrics, verdict);
+	peer_call_done(call->peer, verdict, call->started ? took_us : -1,
+	               branch_note_str(note, error, sizeof error), now_us);
+	if (settles(verdict))
+		peer_wait_end(&note->wait);
+}
+
 static void conclude(struct call *call, const struct http_result *r)
 {
 	struct gtx *g = call->gtx;
@@ -185,7 +207,7 @@ static void conclude(struct call *call, const struct http_result *r)
 	note->failed = ev.type == EV_UNKNOWN || ev.type == EV_CONTRACT || ev.type == EV_NO ||
 	               ev.type == EV_WORKING || ev.type == EV_FOUND_ABORTED ||
 	               ev.type == EV_FOUND_COMMITTED;
-	metrics_count_call(&g->node->metrics, ev.type);
+	count_call(call, r, ev.now_us, ev.type);
 	log_debug(g->gid, "branch %s %s attempt %u: %s", g->spec.branch[call->branch].id,
 	          txn_op_str(call->op), call->attempt, verdict_str(ev.type));
 	write_history(call, r, ev.type);
@@ -201,6 +223,14 @@ static void on_result(void *ctx, const struct http_result *result)
 
 	call->http = NULL;
 	conclude(call, result);
+}
+
+static void on_started(void *ctx)
+{
+	struct call *call = ctx;
+
+	call->started = true;
+	peer_call_started(call->peer);
 }
 
 /* The reply event must not come from inside the step that asked for the call. */
@@ -270,6 +300,7 @@ static int start(struct call *call, const struct action *act, const char *url, s
 		                                  .len = b->payload_len,
 		                                  .timeout_us = act->timeout_us,
 		                                  .urgent = !is_vote(act->op, act->one_phase),
+		                                  .started = on_started,
 		                                  .fn = on_result,
 		                                  .ctx = call,
 		                              });
@@ -277,6 +308,20 @@ static int start(struct call *call, const struct action *act, const char *url, s
 	}
 	buf_release(&h.text);
 	return rc;
+}
+
+/* `url` is NULL when there is none. */
+static void ask(struct call *call, const char *url)
+{
+	struct gtx *g = call->gtx;
+	char label[PEER_LABEL_MAX];
+	int64_t now_us = clock_mono_us();
+
+	peer_label(g->node->config->registry, g->spec.branch[call->branch].participant, url, label,
+	           sizeof label);
+	call->peer = peer_stats_find(&g->node->peers, label, now_us);
+	peer_call_asked(call->peer);
+	peer_wait_begin(call->peer, &g->note[call->branch].wait, g, call->branch, now_us);
 }
 
 void participant_call(struct gtx *g, const struct action *act)
@@ -298,6 +343,7 @@ void participant_call(struct gtx *g, const struct action *act)
 	call->attempt = act->attempt;
 	g->note[act->branch].n_call++;
 	rc = add_url(&url, g, &g->spec.branch[act->branch], act->op);
+	ask(call, rc == 0 && !url.failed ? url.data : NULL);
 	if (rc == 0)
 		rc = url.failed ? ERR_NOMEM : start(call, act, url.data, url.len);
 	if (rc < 0)
@@ -313,8 +359,11 @@ void participant_cancel(struct gtx *g)
 		struct call *call = container_of(link, struct call, link);
 
 		list_remove(&call->failed);
+		peer_call_dropped(call->peer, call->started);
 		if (call->http)
 			http_call_cancel(call->http);
 		free(call);
 	}
+	for (unsigned i = 0; g->note && i < g->spec.n_branch; i++)
+		peer_wait_end(&g->note[i].wait);
 }

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.participant import Answer
+from harness.participant import Answer, Gate
+from harness.system import Assentd
 from harness.wait import wait_until
 
 FAST = {"initial_ms": 10, "cap_ms": 100, "alert_after": 2}
@@ -177,3 +178,138 @@ def test_alerts_survive_kills(fresh, part, gids):
                "alerts to close")
     assert [a["open"] for a in alerts(fresh.client, part, state="open")] == [12]
     assert fresh.db.value("SELECT count(*) FROM assent.alert_member WHERE closed_at IS NULL") == 12
+
+
+def participant(api, part):
+    found = [p for p in api.get("/v1/admin/participants")["participants"]
+             if p["participant"] == host(part)]
+    assert len(found) < 2
+    return found[0] if found else None
+
+
+def test_participant_figures(api, part, gids):
+    assert participant(api, part) is None
+    for g in (gids(), gids()):
+        assert api.put(g, two(part), wait=10)["outcome"] == "committed"
+    seen = participant(api, part)
+    assert {v: n for v, n in seen["calls"].items() if n} == {"yes": 4, "done": 4}
+    assert (seen["health"], seen["errors_last_minute"], seen["waiting"]) == ("ok", 0, 0)
+    assert (seen["in_flight"], seen["queued"], seen["oldest_waiting"]) == (0, 0, None)
+    assert (seen["last_error"], seen["last_error_at"]) == (None, None)
+    assert seen["last_success_at"]
+    latency = seen["latency"]
+    assert latency["calls"] == 8
+    assert 0 < latency["p50_ms"] <= latency["p95_ms"] <= latency["p99_ms"]
+    assert 0 < latency["mean_ms"] <= latency["p99_ms"]
+
+
+def test_participant_in_trouble(api, part, gid):
+    gate = Gate()
+    part.on("a", "commit", Answer(503), Answer(503), Answer(200, gate=gate))
+    assert api.put(gid, two(part)).status == 202
+    part.wait_calls(3, "a", "commit")
+    seen = participant(api, part)
+    assert (seen["calls"]["unknown"], seen["errors_last_minute"]) == (2, 2)
+    assert (seen["in_flight"], seen["waiting"]) == (1, 1)
+    oldest = seen["oldest_waiting"]
+    assert (oldest["gid"], oldest["branch"]) == (gid, "a")
+    # Since the first attempt, not since the one under way.
+    assert oldest["since"] <= seen["last_error_at"]
+    assert seen["last_error"] == "HTTP 503 (unknown)"
+    assert seen["health"] in ("failing", "unsteady")
+    mine = [p for p in api.get("/v1/admin/overview")["participants"]
+            if p["participant"] == host(part)]
+    assert mine == [{"participant": host(part), "health": seen["health"], "waiting": 1}]
+    gate.open()
+    assert api.ended(gid)["outcome"] == "committed"
+    after = participant(api, part)
+    assert (after["in_flight"], after["waiting"], after["oldest_waiting"]) == (0, 0, None)
+    assert after["health"] == "unsteady"
+
+
+def test_participants_are_bounded(fresh, gids):
+    """Beyond 256 addresses that are waited for, further ones are counted together."""
+    for i in range(5):
+        branches = [{"id": "b%d" % k, "participant": "http://127.0.0.1:%d/x" % (1 + 60 * i + k)}
+                    for k in range(60)]
+        body = {"mode": "2pc", "branches": branches, "timeout_ms": 60000,
+                "retry": dict(FAST, cap_ms=60000, factor=10)}
+        assert fresh.client.put(gids(), body).status == 202
+    wait_until(lambda: sum(p["calls"]["unknown"] for p in fresh.client.get(
+        "/v1/admin/participants")["participants"]) >= 300, 15, "each to be called")
+    found = {p["participant"]: p for p in fresh.client.get("/v1/admin/participants")["participants"]}
+    assert len(found) == 257
+    assert found["other"]["waiting"] == 300 - 256
+
+
+def test_overview(fresh, part, gids):
+    gate = Gate()
+    first, second = gids(), gids()
+    part.on("held", "prepare", Answer(200, gate=gate))
+    part.on("no", "prepare", Answer(409))
+    part.on("alone", "commit", Answer(409, '{"outcome":"aborted"}'))
+
+    def put(gid, name, **kw):
+        return fresh.client.put(gid, dict(
+            two(part), branches=[part.branch(name), part.branch("b")]), **kw)
+
+    empty = fresh.client.get("/v1/admin/overview").json
+    assert empty["in_flight"] == {"total": 0, "by_state": [], "being_stored": 0}
+    assert empty["oldest_in_doubt"] is None
+    assert [n["state"] for n in empty["nodes"]] == ["ready"]
+    for outcome, name, n in (("committed", "a", 3), ("aborted", "no", 2), ("mixed", "alone", 1)):
+        for _ in range(n):
+            assert put(gids(), name, wait=10)["outcome"] == outcome
+    created = {g: put(g, "held")["created_at"] for g in (first, second)}
+    part.wait_calls(2, "held", "prepare")
+    look = fresh.client.get("/v1/admin/overview").json
+    assert look["in_flight"]["by_state"] == [{"mode": "2pc", "state": "preparing", "n": 2}]
+    assert {k: v["n"] for k, v in look["last_minute"].items()} == {
+        "submitted": 8, "committed": 3, "aborted": 2, "mixed": 1}
+    assert look["oldest_in_doubt"] == {
+        "gid": first, "state": "preparing", "since": created[first]}
+    assert look["cluster"] == fresh.client.decision(first)["cluster"]
+    wait_until(lambda: fresh.client.get("/v1/admin/overview")["alerts_open"]["heuristic"] == 1,
+               what="the alert to be counted")
+
+    fresh.kill9()
+    fresh.start()
+    again = fresh.client.get("/v1/admin/overview").json
+    assert again["in_flight"]["by_state"] == look["in_flight"]["by_state"]
+    assert again["oldest_in_doubt"] == look["oldest_in_doubt"]
+    mine = again["nodes"][0]
+    assert mine["epoch"] == look["nodes"][0]["epoch"] + 1
+    wait_until(lambda: fresh.client.get("/v1/admin/overview")["alerts_open"]["heuristic"] == 1,
+               what="the alert to be counted again")
+    gate.open()
+    for g in created:
+        assert fresh.client.ended(g)["outcome"] == "committed"
+    wait_until(lambda: fresh.client.get("/v1/admin/overview")["in_flight"]["total"] == 0,
+               what="nothing to be in flight")
+    assert fresh.client.get("/v1/admin/overview")["oldest_in_doubt"] is None
+
+
+def test_config(guard, part):
+    named = Assentd(guard, args=["--participant.shop", part.url("shop"), "--in-flight-max", "77"])
+    client = named.start().client
+    options = {o["key"]: (o["value"], o["source"]) for o in client.get(
+        "/v1/admin/config")["options"]}
+    assert options["in_flight_max"] == ("77", "command line")
+    assert options["participant_concurrency"] == ("64", "default")
+    assert options["participant.shop"][0] == part.url("shop")
+    body = dict(two(part), branches=[{"id": "a", "participant": "shop"},
+                                     part.branch("shop/b"), part.branch("c")])
+    part.on("shop", "commit", Answer(500))
+    assert client.put("named", body).status == 202
+    alert = wait_until(lambda: alerts(client, state="open"), what="an alert")[0]
+    assert alert["participant"] == "shop"
+    assert {p["participant"]: p["calls"]["yes"] for p in client.get(
+        "/v1/admin/participants")["participants"]} == {"shop": 2, host(part): 1}
+    part.on("shop", "commit", Answer(200))
+    assert client.ended("named")["outcome"] == "committed"
+    text = client.get("/metrics").body.decode()
+    sample = 'assent_named_participant_calls_total{participant="%s",verdict="%s"} %d\n'
+    assert sample % ("shop", "yes", 2) in text
+    assert sample % ("other", "yes", 1) in text
+    assert str(part.port) not in text
+    assert named.stop() == 0
