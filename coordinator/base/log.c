@@ -14,6 +14,7 @@
 /* Lines are built on the stack: a log line is most wanted when memory is out. */
 #define MESSAGE_MAX 1024
 #define LINE_MAX    2048
+#define OBJECT_ROOM 32 /* of a line: what stands around the strings of an object */
 
 struct line {
 	size_t len;
@@ -21,7 +22,7 @@ struct line {
 };
 
 static enum log_level threshold = LOG_INFO;
-static enum log_format format = LOG_LOGFMT;
+static enum log_format chosen = LOG_LOGFMT;
 static const char *const level_name[] = {"debug", "info", "warn", "error"};
 
 void log_set_level(enum log_level level)
@@ -38,14 +39,14 @@ int log_level_parse(const char *s)
 	return ERR_INVALID;
 }
 
-void log_set_format(enum log_format f)
+void log_set_format(enum log_format format)
 {
-	format = f;
+	chosen = format;
 }
 
 enum log_format log_get_format(void)
 {
-	return format;
+	return chosen;
 }
 
 int log_format_parse(const char *s)
@@ -103,7 +104,7 @@ static void put_json(struct line *l, const char *text)
 	size_t left = strlen(text), n;
 
 	put(l, "\"", 1);
-	for (; left > 0; s += n, left -= n) {
+	for (; left > 0 && l->len + 8 + OBJECT_ROOM < LINE_MAX; s += n, left -= n) {
 		char escaped[8];
 
 		n = utf8_len(s, left);
@@ -188,7 +189,7 @@ void log_line(enum log_level level, const char *gid, const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(message, sizeof message, fmt, ap);
 	va_end(ap);
-	if (format == LOG_JSON)
+	if (chosen == LOG_JSON)
 		put_object(&l, level, gid, message);
 	else
 		put_logfmt(&l, level, gid, message);

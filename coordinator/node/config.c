@@ -327,22 +327,11 @@ static int init(struct config *c, char *why, size_t size)
 	return rc;
 }
 
-static int read_sources(struct config *c, const char *file, int argc, char **argv,
-                        enum config_action *action, char *why, size_t size)
-{
-	int rc = config_read_file(c, file ? file : DEFAULT_FILE, file != NULL, why, size);
-
-	if (rc == 0)
-		rc = config_read_environment(c, why, size);
-	if (rc == 0)
-		rc = config_read_flags(c, argc, argv, action, why, size);
-	return rc == 0 ? finish(c, *action, why, size) : rc;
-}
-
 int config_read(struct config *c, int argc, char **argv, enum config_action *action, char *why,
                 size_t why_size)
 {
 	struct config flags;
+	const char *file;
 	int rc;
 
 	*why = '\0';
@@ -352,9 +341,16 @@ int config_read(struct config *c, int argc, char **argv, enum config_action *act
 		rc = ERR_NOMEM;
 	if (rc == 0)
 		rc = config_read_flags(&flags, argc, argv, action, why, why_size);
-	if (rc == 0 && *action != CONFIG_HELP && *action != CONFIG_VERSION)
-		rc = read_sources(c, *flags.config ? flags.config : getenv("ASSENT_CONFIG"), argc,
-		                  argv, action, why, why_size);
+	if (rc == 0 && *action != CONFIG_HELP && *action != CONFIG_VERSION) {
+		file = *flags.config ? flags.config : getenv("ASSENT_CONFIG");
+		rc = config_read_file(c, file ? file : DEFAULT_FILE, file != NULL, why, why_size);
+		if (rc == 0)
+			rc = config_read_environment(c, why, why_size);
+		if (rc == 0)
+			rc = config_read_flags(c, argc, argv, action, why, why_size);
+		if (rc == 0)
+			rc = finish(c, *action, why, why_size);
+	}
 	config_release(&flags);
 	if (rc == ERR_NOMEM)
 		(void)snprintf(why, why_size, "out of memory");

@@ -81,32 +81,34 @@ bool participant_name_valid(const char *name, size_t len)
 
 static const char *const setting_keys[] = {"concurrency", "queue", "secret", NULL};
 
-static int read_number(const char *key, const char *value, unsigned min, unsigned max,
-                       unsigned *out, char *why, size_t size)
+static int read_number(const char *key, const char *value, const unsigned range[2], unsigned *out,
+                       char *why, size_t size)
 {
 	char *end;
 	unsigned long n = strtoul(value, &end, 10);
 
-	if (*value >= '0' && *value <= '9' && !*end && n >= min && n <= max) {
+	if (*value >= '0' && *value <= '9' && !*end && n >= range[0] && n <= range[1]) {
 		*out = (unsigned)n;
 		return 0;
 	}
-	(void)snprintf(why, size, "%s is a number from %u to %u, not \"%.32s\"", key, min, max,
-	               value);
+	(void)snprintf(why, size, "%s is a number from %u to %u, not \"%.32s\"", key, range[0],
+	               range[1], value);
 	return ERR_INVALID;
 }
 
 static int read_setting(struct registry_entry *e, char *word, char *why, size_t size)
 {
+	/* Of two places one is kept for second phases; of one nothing would be left. */
+	static const unsigned places[2] = {2, 10000}, waiting[2] = {1, 10000000};
 	char *value = strchr(word, '=');
 	const char *near;
 
 	if (value)
 		*value++ = '\0';
 	if (value && strcmp(word, "concurrency") == 0)
-		return read_number(word, value, 2, 10000, &e->concurrency, why, size);
+		return read_number(word, value, places, &e->concurrency, why, size);
 	if (value && strcmp(word, "queue") == 0)
-		return read_number(word, value, 1, 10000000, &e->queue_max, why, size);
+		return read_number(word, value, waiting, &e->queue_max, why, size);
 	if (value && *value == '/' && strcmp(word, "secret") == 0) {
 		free(e->secret_file);
 		e->secret_file = strdup(value);

@@ -232,6 +232,39 @@ static void log_writes_one_line(void **state)
 	assert_true(log_level_parse("loud") < 0);
 }
 
+static void log_writes_objects(void **state)
+{
+	char huge[6000];
+	char got[8192];
+	int saved = dup(STDERR_FILENO);
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(pipe2(fd, O_DIRECT | O_NONBLOCK), 0);
+	assert_true(dup2(fd[1], STDERR_FILENO) >= 0);
+	memset(huge, '"', sizeof huge);
+	huge[sizeof huge - 1] = '\0';
+	log_set_format(LOG_JSON);
+	log_info("g-1", "%s", "a\"\\\n\x1b\x7f\xc3\xa4\xc2\x9b\xff\xc3");
+	log_error(huge, "%s", huge);
+	log_set_format(LOG_LOGFMT);
+	assert_true(dup2(saved, STDERR_FILENO) >= 0);
+
+	read_log(fd[0], got, sizeof got);
+	assert_memory_equal(got, "{\"ts\":\"20", 9);
+	assert_string_equal(strchr(got, ','),
+	                    ",\"level\":\"info\",\"gid\":\"g-1\",\"msg\":\"a\\u0022\\u005c"
+	                    "\\u000a\\u001b\\u007f\xc3\xa4\\u009b\\ufffd\\ufffd\"}\n");
+	read_log(fd[0], got, sizeof got);
+	assert_true(strlen(got) < 3000);
+	assert_non_null(strstr(got, "\\u0022\",\"msg\":\"\"}\n"));
+	close(fd[0]);
+	close(fd[1]);
+	close(saved);
+	assert_int_equal(log_format_parse("json"), LOG_JSON);
+	assert_true(log_format_parse("xml") < 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -243,6 +276,7 @@ int main(void)
 	    cmocka_unit_test(arena_gives_zeroed_aligned_memory),
 	    cmocka_unit_test(arena_keeps_its_limit),
 	    cmocka_unit_test(log_writes_one_line),
+	    cmocka_unit_test(log_writes_objects),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,99 @@
+/*
+ * test_peers.c - places and queues: whose limits count, and what is kept for urgent slots.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "io/peers.h"
+
+#define N_SLOT 12
+
+struct fixture {
+	struct peers peers;
+	struct peer_slot slot[N_SLOT];
+	unsigned n;
+};
+
+static void open_peers(struct fixture *f)
+{
+	*f = (struct fixture){.n = 0};
+	for (unsigned i = 0; i < N_SLOT; i++)
+		list_init(&f->slot[i].link);
+	assert_int_equal(
+	    peers_init(&f->peers, &(struct peer_limits){.place = 4, .queue = 2, .peer = 8}), 0);
+}
+
+static int enter(struct fixture *f, const char *who, unsigned place, unsigned queue, bool urgent)
+{
+	struct peer_share share = {.place = place, .queue = queue};
+	struct peer_slot *slot = &f->slot[f->n];
+	int rc = peers_enter(&f->peers, who, &share, urgent, slot);
+
+	f->n += rc == 0;
+	if (rc == 0)
+		(void)peers_next(&f->peers, slot->peer);
+	return rc;
+}
+
+static void close_peers(struct fixture *f)
+{
+	while (f->n > 0)
+		(void)peers_leave(&f->peers, &f->slot[--f->n]);
+	assert_int_equal(f->peers.n_active + f->peers.n_queued, 0);
+	peers_release(&f->peers);
+}
+
+static void test_shares(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	open_peers(&f);
+	/* Two places: one for anybody, one for urgent slots. */
+	assert_int_equal(enter(&f, "stock", 2, 1, false), 0);
+	assert_int_equal(enter(&f, "stock", 2, 1, false), 0);
+	assert_int_equal(f.peers.n_active, 1);
+	assert_int_equal(enter(&f, "stock", 2, 1, false), ERR_LIMIT);
+	assert_int_equal(enter(&f, "stock", 2, 1, true), 0);
+	assert_int_equal(f.peers.n_active, 2);
+	/* The latest share counts: eight places, two of them kept. */
+	assert_int_equal(enter(&f, "stock", 8, 1, true), 0);
+	assert_int_equal(f.peers.n_active, 3);
+	assert_int_equal(enter(&f, "account", 0, 0, false), 0);
+	assert_int_equal(f.peers.map.n, 2);
+	close_peers(&f);
+}
+
+static void test_names_and_addresses(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	open_peers(&f);
+	assert_int_equal(enter(&f, "http://shop/a", 0, 0, false), 0);
+	assert_int_equal(enter(&f, "HTTP://Shop:80/b", 0, 0, false), 0);
+	assert_int_equal(f.peers.map.n, 1);
+	assert_int_equal(enter(&f, "shop", 0, 0, false), 0);
+	assert_int_equal(f.peers.map.n, 2);
+	/* Four places, one kept, and two may wait. */
+	assert_int_equal(enter(&f, "http://shop/c", 0, 0, false), 0);
+	assert_int_equal(f.peers.n_active, 4);
+	assert_int_equal(enter(&f, "http://shop/d", 0, 0, false), 0);
+	assert_int_equal(enter(&f, "http://shop/e", 0, 0, false), 0);
+	assert_int_equal(enter(&f, "http://shop/f", 0, 0, false), ERR_LIMIT);
+	close_peers(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_shares),
+	    cmocka_unit_test(test_names_and_addresses),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
