@@ -3,7 +3,7 @@
 #include "sim.h"
 
 /* Written from the states' names alone, so that it does not repeat the core's own mistakes. */
-enum txn_outcome image_decision(const struct image *image, unsigned n_branch)
+enum txn_outcome image_decision(const struct image *image)
 {
 	if (!image->present)
 		return OUTCOME_PENDING;
@@ -11,7 +11,7 @@ enum txn_outcome image_decision(const struct image *image, unsigned n_branch)
 		return OUTCOME_COMMITTED;
 	if (image->state == TXN_ABORTING || image->state == TXN_ABORTED)
 		return OUTCOME_ABORTED;
-	for (unsigned i = 0; image->state == TXN_MIXED && i < n_branch; i++) {
+	for (unsigned i = 0; image->state == TXN_MIXED && i < image->n_branch; i++) {
 		if (image->branch[i] == BRANCH_HEURISTIC_ABORTED)
 			return OUTCOME_COMMITTED;
 		if (image->branch[i] == BRANCH_HEURISTIC_COMMITTED)
@@ -20,16 +20,43 @@ enum txn_outcome image_decision(const struct image *image, unsigned n_branch)
 	return OUTCOME_PENDING;
 }
 
+/* What an initiator may ask for, when; and that until then nothing happens. */
+static void check_asked(struct world *w, enum txn_state before, const struct event *ev, int rc,
+                        const struct effects *fx)
+{
+	bool aborted = txn_decision(&w->t) == OUTCOME_ABORTED;
+	bool was_open = before == TXN_ACTIVE;
+	bool open = w->t.state == TXN_ACTIVE;
+
+	if (ev->type == EV_ENLIST)
+		must(w, (rc == 0) == was_open);
+	else if (ev->type == EV_COMMIT)
+		must(w, (rc == 0) == !aborted);
+	else if (ev->type == EV_ROLLBACK)
+		must(w, (rc == 0) == aborted);
+	else
+		must(w, rc == 0);
+	if (was_open && ev->type == EV_COMMIT)
+		must(w, w->t.deadline_us == ev->now_us + w->vote_timeout_us);
+	if (was_open && (ev->type == EV_TIMER || ev->type == EV_RESUME))
+		must(w, open == (ev->now_us < w->t.deadline_us));
+	if (was_open && (!open || ev->type == EV_ENLIST))
+		must(w, fx->record.present && fx->record.forced);
+	must(w, !open || (was_open && w->interactive && fx->n_act == 0));
+}
+
 /* Right after a step, before anything of it is durable or carried out. */
-void check_step(struct world *w, const struct event *ev, int rc, const struct effects *fx)
+void check_step(struct world *w, enum txn_state before, const struct event *ev, int rc,
+                const struct effects *fx)
 {
 	bool voting = w->t.state == TXN_PREPARING || w->t.state == TXN_ONE_PHASE;
+	bool open = w->t.state == TXN_ACTIVE;
 	bool waiting = false;
 
-	must(w, rc == 0);
+	check_asked(w, before, ev, rc, fx);
 	must(w, txn_decision(&w->t) == OUTCOME_PENDING || w->t.outcome != OUTCOME_PENDING);
 	if (ev->type == EV_TIMER || ev->type == EV_RESUME)
-		must(w, !voting || ev->now_us < w->t.deadline_us);
+		must(w, !(voting || open) || ev->now_us < w->t.deadline_us);
 	for (size_t i = 0; i < fx->n_act; i++) {
 		const struct action *a = &fx->act[i];
 
@@ -39,7 +66,7 @@ void check_step(struct world *w, const struct event *ev, int rc, const struct ef
 		must(w, a->timeout_us > 0);
 		must(w, !voting || ev->now_us + a->timeout_us <= w->t.deadline_us);
 	}
-	for (unsigned i = 0; i < w->n_branch; i++)
+	for (unsigned i = 0; i < w->t.n_branch; i++)
 		waiting |= w->t.branch[i].in_call;
 	/* Somebody is being asked or a timer runs, until it has ended. */
 	must(w, txn_ended(w->t.state) || waiting || txn_due_us(&w->t) != INT64_MAX);
@@ -47,12 +74,18 @@ void check_step(struct world *w, const struct event *ev, int rc, const struct ef
 
 void check_durable(struct world *w, const struct image *next)
 {
-	enum txn_outcome before = image_decision(&w->durable, w->n_branch);
-	enum txn_outcome after = image_decision(next, w->n_branch);
+	const struct image *d = &w->durable;
+	enum txn_outcome before = image_decision(d);
+	enum txn_outcome after = image_decision(next);
 
 	must(w, before == OUTCOME_PENDING || before == after);
-	must(w, w->durable.outcome != OUTCOME_MIXED || next->outcome == OUTCOME_MIXED);
-	must(w, !w->durable.present || !txn_ended(w->durable.state));
+	must(w, d->outcome != OUTCOME_MIXED || next->outcome == OUTCOME_MIXED);
+	must(w, !d->present || !txn_ended(d->state));
+	/* Closed once, and whoever was in it stays, in his place. */
+	must(w, !d->present || d->state == TXN_ACTIVE || next->state != TXN_ACTIVE);
+	must(w, !d->present || d->state == TXN_ACTIVE || next->n_branch == d->n_branch);
+	must(w, next->n_branch >= d->n_branch);
+	must(w, memcmp(next->part, d->part, d->n_branch) == 0);
 	if (w->announced != OUTCOME_PENDING && w->announced != next->outcome)
 		must(w, next->outcome == OUTCOME_MIXED);
 }
@@ -61,14 +94,15 @@ void check_durable(struct world *w, const struct image *next)
 void check_action(struct world *w, const struct action *a)
 {
 	const struct image *d = &w->durable;
+	unsigned part = w->part_of[a->branch];
 
-	must(w, d->present);
+	must(w, d->present && d->state != TXN_ACTIVE);
 	switch (a->type) {
 	case ACT_CALL:
-		must(w, a->branch < w->n_branch);
+		must(w, a->branch < d->n_branch && d->part[a->branch] == part);
 		break;
 	case ACT_DECIDED:
-		must(w, image_decision(d, w->n_branch) != OUTCOME_PENDING);
+		must(w, image_decision(d) != OUTCOME_PENDING);
 		w->announced = d->outcome;
 		w->n_decided++;
 		break;
@@ -81,32 +115,64 @@ void check_action(struct world *w, const struct action *a)
 		break;
 	case ACT_ALERT:
 		if (a->alert != ALERT_HEURISTIC) {
-			w->alert_open[a->branch] = true;
+			w->alert_open[part] = true;
 			break;
 		}
 		must(w, d->branch[a->branch] == BRANCH_HEURISTIC_COMMITTED ||
 		            d->branch[a->branch] == BRANCH_HEURISTIC_ABORTED);
-		w->alert_alone[a->branch] = true;
+		w->alert_alone[part] = true;
 		break;
 	case ACT_ALERT_CLOSE:
-		w->alert_open[a->branch] = false;
+		w->alert_open[part] = false;
 		break;
+	}
+}
+
+bool check_enlisted(const struct world *w, unsigned part)
+{
+	return w->durable.present && memchr(w->durable.part, (int)part, w->durable.n_branch);
+}
+
+/* As the initiator is answered: from now on it counts on that. */
+void check_said(struct world *w, const struct msg *m)
+{
+	struct promises *p = &w->promises;
+
+	must(w, w->durable.present);
+	switch ((int)m->ask) {
+	case EV_BEGIN:
+		must(w, m->accepted);
+		break;
+	case EV_ENLIST:
+		must(w, check_enlisted(w, m->part) == m->accepted);
+		must(w, m->accepted || w->durable.state != TXN_ACTIVE);
+		p->in[m->part] |= m->accepted;
+		p->out[m->part] |= !m->accepted;
+		break;
+	case EV_COMMIT:
+		must(w, w->durable.state != TXN_ACTIVE);
+		p->commit_refused |= !m->accepted;
+		break;
+	default:
+		must(w, w->durable.state != TXN_ACTIVE);
+		p->rollback_accepted |= m->accepted;
+		p->rollback_refused |= !m->accepted;
 	}
 }
 
 /* As a participant carries out a request, however old it is. */
 void check_work(struct world *w, const struct msg *m)
 {
-	const struct participant *p = &w->part[m->branch];
-	enum txn_outcome decided = image_decision(&w->durable, w->n_branch);
+	const struct participant *p = &w->part[m->part];
+	enum txn_outcome decided = image_decision(&w->durable);
 
-	must(w, w->durable.present);
+	must(w, check_enlisted(w, m->part) && w->durable.state != TXN_ACTIVE);
 	if (m->op == OP_PREPARE || m->one_phase)
 		return;
 	if (m->op == OP_COMMIT) {
 		must(w, decided == OUTCOME_COMMITTED);
 		must(w, p->alone || p->row == ROW_PREPARED || p->row == ROW_COMMITTED);
-	} else if (w->n_branch == 1) {
+	} else if (w->durable.n_branch == 1) {
 		must(w, w->durable.state == TXN_ARBITRATING || decided != OUTCOME_PENDING);
 	} else {
 		must(w, decided == OUTCOME_ABORTED);
@@ -119,7 +185,7 @@ void check_atomic(struct world *w)
 	bool committed = false;
 	bool aborted = false;
 
-	for (unsigned i = 0; i < w->n_branch; i++) {
+	for (unsigned i = 0; i < w->n_part; i++) {
 		committed |= w->part[i].row == ROW_COMMITTED && !w->part[i].alone;
 		aborted |= w->part[i].row == ROW_TOMBSTONE && !w->part[i].alone;
 	}
@@ -134,26 +200,46 @@ static void check_branch_end(struct world *w, unsigned i, bool commit, bool *mix
 	must(w, !w->alert_open[i] || w->close_lost[i]);
 	if (p->row == obeyed)
 		return;
-	if (p->row == ROW_NONE && (p->read_only || !w->asked[i])) {
+	if (p->row == ROW_NONE && (p->read_only || (!w->interactive && !w->asked[i]))) {
 		must(w, p->read_only || !commit);
 		return;
 	}
-	must(w, p->alone && p->row != ROW_PREPARED && p->row != ROW_NONE);
+	must(w, p->alone && (p->row == ROW_COMMITTED || p->row == ROW_TOMBSTONE));
 	must(w, w->alert_alone[i]);
 	*mixed = true;
+}
+
+/* What the initiator was told came true, for everyone it ever meant to enlist. */
+static void check_promises(struct world *w, enum txn_outcome decided)
+{
+	const struct promises *p = &w->promises;
+
+	for (unsigned i = 0; i < w->n_part; i++) {
+		bool in = check_enlisted(w, i);
+
+		must(w, in ? !p->out[i] : !p->in[i]);
+		must(w, in || (w->part[i].row == ROW_NONE && !w->asked[i]));
+	}
+	if (p->rollback_accepted || p->commit_refused || !w->commit_asked)
+		must(w, decided != OUTCOME_COMMITTED);
+	must(w, !p->rollback_refused || w->commit_asked);
 }
 
 /* Everything is at rest: all agree, or people know who does not. */
 void check_end(struct world *w)
 {
 	const struct image *d = &w->durable;
-	enum txn_outcome decided = image_decision(d, w->n_branch);
+	enum txn_outcome decided = image_decision(d);
 	bool mixed = false;
 
+	if (w->interactive)
+		check_promises(w, decided);
+	if (w->interactive && !d->present)
+		return; /* nobody ever heard of it */
 	must(w, d->present && txn_ended(d->state) && d->state == w->t.state);
 	must(w, decided != OUTCOME_PENDING && d->outcome != OUTCOME_PENDING);
-	for (unsigned i = 0; i < w->n_branch; i++)
-		check_branch_end(w, i, decided == OUTCOME_COMMITTED, &mixed);
+	for (unsigned i = 0; i < d->n_branch; i++)
+		check_branch_end(w, d->part[i], decided == OUTCOME_COMMITTED, &mixed);
 	must(w, (d->outcome == OUTCOME_MIXED) == mixed);
 	must(w, mixed || d->outcome == decided);
 	/* A crash may swallow an announcement, for whoever asks later; nothing else may. */

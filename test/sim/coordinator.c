@@ -2,12 +2,21 @@
 
 #include <string.h>
 
-static struct image image_of(const struct txn *t)
+static struct image image_of(const struct world *w)
 {
-	struct image image = {.present = true, .state = t->state, .outcome = t->outcome};
+	const struct txn *t = &w->t;
+	struct image image = {
+	    .present = true,
+	    .state = t->state,
+	    .outcome = t->outcome,
+	    .deadline_us = t->deadline_us - w->shift_us,
+	    .n_branch = t->n_branch,
+	};
 
-	for (unsigned i = 0; i < t->n_branch; i++)
+	for (unsigned i = 0; i < t->n_branch; i++) {
 		image.branch[i] = (uint8_t)t->branch[i].state;
+		image.part[i] = w->part_of[i];
+	}
 	return image;
 }
 
@@ -19,9 +28,11 @@ static void post_own(struct world *w, enum msg_kind kind, int64_t delay_us)
 /* `n` records of the journal's queue reach the disk together, or none does. */
 static void make_durable(struct world *w, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		check_durable(w, &w->record[i].image);
-	w->durable = w->record[n - 1].image;
+		w->durable = w->record[i].image;
+	}
+	w->deadline_us = w->durable.deadline_us;
 	w->durable_seq = w->record[n - 1].seq;
 	trace(w, "durable: %s, %s", txn_state_str(w->durable.state),
 	      txn_outcome_str(w->durable.outcome));
@@ -36,8 +47,8 @@ void coordinator_crash(struct world *w)
 	for (size_t i = 0; i < w->n_queue; i++) {
 		const struct queued_action *q = &w->queue[i];
 
-		if (!q->done && q->action.type == ACT_ALERT_CLOSE)
-			w->close_lost[q->action.branch] = true;
+		if (!q->done && !q->reply && q->action.type == ACT_ALERT_CLOSE)
+			w->close_lost[w->part_of[q->action.branch]] = true;
 	}
 	w->crashes++;
 	w->up = false;
@@ -53,6 +64,7 @@ static void call_participant(struct world *w, const struct action *a)
 	struct call *c = &w->call[a->branch][a->op];
 	struct msg m = {
 	    .kind = MSG_REQUEST,
+	    .part = w->part_of[a->branch],
 	    .branch = a->branch,
 	    .op = a->op,
 	    .one_phase = a->one_phase,
@@ -65,12 +77,27 @@ static void call_participant(struct world *w, const struct action *a)
 	c->open = true;
 	c->attempt = a->attempt;
 	if (a->op == OP_PREPARE || a->one_phase)
-		w->asked[a->branch] = true;
-	trace(w, "call branch %u %s attempt %u", a->branch, txn_op_str(a->op), a->attempt);
+		w->asked[m.part] = true;
+	trace(w, "call part %u %s attempt %u", m.part, txn_op_str(a->op), a->attempt);
 	transmit(w, &m);
 	m.kind = MSG_TIMEOUT;
 	m.answer.err = ERR_TIMEOUT;
 	post(w, &m, w->now_us + a->timeout_us);
+}
+
+static void carry_out(struct world *w, const struct queued_action *q)
+{
+	if (q->reply) {
+		check_said(w, &q->said);
+		transmit(w, &q->said);
+		return;
+	}
+	check_action(w, &q->action);
+	note(w, (uint64_t)q->action.type << 32 | q->action.branch);
+	if (q->action.type == ACT_CALL)
+		call_participant(w, &q->action);
+	else
+		trace(w, "action %d branch %u", (int)q->action.type, q->action.branch);
 }
 
 /* The write-ahead rule: what waits for a record that is not durable goes on waiting. */
@@ -85,12 +112,7 @@ static void run_queue(struct world *w)
 			coordinator_crash(w); /* between any two actions */
 			return;
 		}
-		check_action(w, &q->action);
-		note(w, (uint64_t)q->action.type << 32 | q->action.branch);
-		if (q->action.type == ACT_CALL)
-			call_participant(w, &q->action);
-		else
-			trace(w, "action %d branch %u", (int)q->action.type, q->action.branch);
+		carry_out(w, q);
 		q->done = true;
 	}
 	w->n_queue -= n;
@@ -100,7 +122,7 @@ static void run_queue(struct world *w)
 static void queue_record(struct world *w, bool forced)
 {
 	must(w, w->n_record < RECORD_MAX);
-	w->record[w->n_record++] = (struct record_slot){++w->record_seq, image_of(&w->t)};
+	w->record[w->n_record++] = (struct record_slot){++w->record_seq, image_of(w)};
 	if (forced)
 		w->forced_seq = w->record_seq;
 	post_own(w, MSG_FLUSH, forced ? 0 : rnd_us(w, SECOND / 50));
@@ -122,8 +144,9 @@ static void queue_actions(struct world *w, const struct effects *fx)
 	}
 }
 
-static void step(struct world *w, struct event ev)
+static int step(struct world *w, struct event ev)
 {
+	enum txn_state before = w->t.state;
 	struct effects fx;
 	int rc;
 
@@ -133,41 +156,57 @@ static void step(struct world *w, struct event ev)
 	      txn_op_str(ev.op), ev.attempt, txn_state_str(w->t.state),
 	      txn_outcome_str(w->t.outcome));
 	note(w, (uint64_t)ev.type << 40 | (uint64_t)ev.branch << 32 | (uint64_t)w->t.state);
-	check_step(w, &ev, rc, &fx);
+	check_step(w, before, &ev, rc, &fx);
 	if (fx.record.present)
 		queue_record(w, fx.record.forced);
 	queue_actions(w, &fx);
 	w->lag_us = chance(w, 10) ? rnd_us(w, 2 * SECOND) : 0;
 	run_queue(w);
+	return rc;
 }
 
 /* A process with an empty memory, and with a monotonic clock of its own. */
-static void boot(struct world *w)
+static void wake_up(struct world *w)
 {
-	struct txn_config config;
-
 	w->shift_us = rnd_us(w, 1000000 * SECOND);
-	config = (struct txn_config){
+	w->up = true;
+	w->started = false;
+	w->forced_seq = w->record_seq = w->durable_seq;
+	memset(w->call, 0, sizeof w->call);
+}
+
+/* The transaction as the journal knows it, before its state is put back; or a new one. */
+static void make_txn(struct world *w)
+{
+	const struct image *d = &w->durable;
+	unsigned n_new = w->interactive ? w->n_first : w->n_part;
+	unsigned n_branch = d->present ? d->n_branch : n_new;
+	struct txn_config config = {
 	    .mode = MODE_TWO_PHASE,
 	    .seed = w->seed,
-	    .n_branch = w->n_branch,
+	    .n_branch = n_branch,
+	    .interactive = w->interactive,
+	    .vote_timeout_us = w->vote_timeout_us,
 	    .deadline_us = w->deadline_us + w->shift_us,
 	    .retry = w->retry,
 	};
-	w->up = true;
-	w->forced_seq = w->record_seq = w->durable_seq;
-	memset(w->call, 0, sizeof w->call);
+	w->started = true;
 	arena_release(&w->arena);
 	arena_init(&w->arena, 0);
 	must(w, txn_init(&w->t, &w->arena, &config) == 0);
-	for (unsigned i = 0; i < w->n_branch; i++)
-		w->t.branch[i].timeout_us = w->timeout_us[i];
+	for (unsigned i = 0; i < w->t.n_branch; i++) {
+		w->part_of[i] = d->present ? d->part[i] : (uint8_t)i;
+		w->t.branch[i].timeout_us = w->timeout_us[w->part_of[i]];
+	}
 }
 
 void coordinator_start(struct world *w)
 {
-	boot(w);
-	step(w, (struct event){.type = EV_SUBMIT});
+	wake_up(w);
+	if (w->interactive)
+		return; /* until somebody begins */
+	make_txn(w);
+	(void)step(w, (struct event){.type = EV_SUBMIT});
 }
 
 static void restart(struct world *w)
@@ -180,9 +219,10 @@ static void restart(struct world *w)
 	}
 	if (chance(w, w->climate.jump)) /* the database's clock was set */
 		w->deadline_us += rnd_us(w, 40 * SECOND) - 20 * SECOND;
-	boot(w);
+	wake_up(w);
+	make_txn(w);
 	must(w, txn_restore(&w->t, w->durable.state, w->durable.outcome, w->durable.branch) == 0);
-	step(w, (struct event){.type = EV_RESUME});
+	(void)step(w, (struct event){.type = EV_RESUME});
 }
 
 static void flush(struct world *w)
@@ -219,13 +259,58 @@ static void answered(struct world *w, const struct msg *m)
 		return;
 	if (c->attempt == m->attempt)
 		c->open = false;
-	step(w, (struct event){
-	            .type = verdict_judge(m->op, m->one_phase, &m->answer),
-	            .branch = m->branch,
-	            .op = m->op,
-	            .attempt = m->attempt,
-	            .retry_after_us = m->retry_after_us,
-	        });
+	(void)step(w, (struct event){
+	                  .type = verdict_judge(m->op, m->one_phase, &m->answer),
+	                  .branch = m->branch,
+	                  .op = m->op,
+	                  .attempt = m->attempt,
+	                  .retry_after_us = m->retry_after_us,
+	              });
+}
+
+static int enlist(struct world *w, unsigned part)
+{
+	unsigned n = w->t.n_branch;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (w->part_of[i] == part)
+			return 0; /* the answer was lost */
+	}
+	must(w, txn_reserve(&w->t, &w->arena, n + 1) == 0);
+	w->part_of[n] = (uint8_t)part;
+	return step(w, (struct event){
+	                   .type = EV_ENLIST,
+	                   .call_timeout_us = w->timeout_us[part],
+	               });
+}
+
+/* Every answer waits for what it says to be durable, a refusal too: what it rests on could be
+ * forgotten, and the question arrive once more. */
+static void answer(struct world *w, const struct msg *asked, int rc)
+{
+	struct queued_action *q = &w->queue[w->n_queue];
+
+	must(w, w->n_queue++ < QUEUE_MAX);
+	*q = (struct queued_action){.said = *asked, .reply = true, .wait_seq = w->forced_seq};
+	q->said.kind = MSG_SAID;
+	q->said.accepted = rc == 0;
+	run_queue(w);
+}
+
+void coordinator_asked(struct world *w, const struct msg *m)
+{
+	unsigned life = w->life;
+	int rc;
+
+	if (!w->up || (!w->started && m->ask != EV_BEGIN))
+		return;
+	if (!w->started) {
+		w->deadline_us = roll_deadline(w);
+		make_txn(w);
+	}
+	rc = m->ask == EV_ENLIST ? enlist(w, m->part) : step(w, (struct event){.type = m->ask});
+	if (life == w->life)
+		answer(w, m, rc);
 }
 
 void coordinator_msg(struct world *w, const struct msg *m)
@@ -245,12 +330,12 @@ void coordinator_msg(struct world *w, const struct msg *m)
 void coordinator_timer(struct world *w)
 {
 	w->lag_us = 0;
-	step(w, (struct event){.type = EV_TIMER});
+	(void)step(w, (struct event){.type = EV_TIMER});
 }
 
 int64_t coordinator_due_us(const struct world *w)
 {
-	int64_t due = w->up ? txn_due_us(&w->t) : INT64_MAX;
+	int64_t due = w->up && w->started ? txn_due_us(&w->t) : INT64_MAX;
 
 	return due == INT64_MAX ? due : due - w->shift_us + w->lag_us;
 }
@@ -258,10 +343,14 @@ int64_t coordinator_due_us(const struct world *w)
 /* What is not due and what was said before: neither may do anything. */
 void coordinator_submit_again(struct world *w)
 {
-	step(w, (struct event){.type = rnd(w) % 2 ? EV_SUBMIT : EV_TIMER});
+	enum event_type again = w->interactive ? EV_BEGIN : EV_SUBMIT;
+
+	if (w->started)
+		(void)step(w, (struct event){.type = rnd(w) % 2 ? again : EV_TIMER});
 }
 
 bool coordinator_idle(const struct world *w)
 {
-	return w->up && w->n_record == 0 && w->n_queue == 0 && txn_ended(w->t.state);
+	return w->up && w->n_record == 0 && w->n_queue == 0 &&
+	       (!w->started || txn_ended(w->t.state));
 }

@@ -23,17 +23,17 @@ static struct answer found(const char *outcome)
 	return (struct answer){.status = 409, .vote = "", .outcome = outcome};
 }
 
-static struct answer first_phase(struct world *w, unsigned branch, enum row work)
+static struct answer first_phase(struct world *w, unsigned part, enum row work)
 {
-	struct participant *p = &w->part[branch];
+	struct participant *p = &w->part[part];
 
 	if (p->read_only)
 		return (struct answer){.status = 200, .vote = "read_only", .outcome = ""};
 	if (chance(w, w->climate.refuse))
-		return status(409); /* leaves no row: asked again it may say yes */
+		return status(409); /* leaves the row as it is: asked again it may say yes */
 	p->row = work;
 	if (work == ROW_PREPARED && chance(w, w->climate.alone))
-		post(w, &(struct msg){.kind = MSG_ALONE, .branch = branch},
+		post(w, &(struct msg){.kind = MSG_ALONE, .part = part},
 		     w->now_us + rnd_us(w, 10 * SECOND));
 	return status(200);
 }
@@ -41,22 +41,21 @@ static struct answer first_phase(struct world *w, unsigned branch, enum row work
 /* The barrier, by the book: design of the participants' side. */
 static struct answer execute(struct world *w, const struct msg *m)
 {
-	struct participant *p = &w->part[m->branch];
+	struct participant *p = &w->part[m->part];
 	bool first = m->op == OP_PREPARE || m->one_phase;
 
 	check_work(w, m);
-	trace(w, "branch %u: %s%s, row %d", m->branch, op_name[m->op], m->one_phase ? " (1p)" : "",
+	trace(w, "part %u: %s%s, row %d", m->part, op_name[m->op], m->one_phase ? " (1p)" : "",
 	      (int)p->row);
-	if (first && p->row == ROW_NONE)
-		return first_phase(w, m->branch,
-		                   m->op == OP_PREPARE ? ROW_PREPARED : ROW_COMMITTED);
+	if (first && p->row <= ROW_WORKED)
+		return first_phase(w, m->part, m->op == OP_PREPARE ? ROW_PREPARED : ROW_COMMITTED);
 	if (m->op == OP_ROLLBACK) {
 		if (p->row == ROW_COMMITTED)
 			return found("committed");
 		p->row = ROW_TOMBSTONE;
 		return status(200);
 	}
-	if (p->row == ROW_TOMBSTONE || p->row == ROW_NONE)
+	if (p->row == ROW_TOMBSTONE || p->row <= ROW_WORKED)
 		return found("aborted");
 	if (m->op == OP_COMMIT)
 		p->row = ROW_COMMITTED;
@@ -76,28 +75,28 @@ static bool odd_answer(struct world *w, const struct msg *m)
 		struct msg later = *m;
 
 		later.silent = true;
-		later.life = w->part[m->branch].life;
+		later.life = w->part[m->part].life;
 		post(w, &later, w->now_us + rnd_us(w, 5 * SECOND));
 	} else if (chance(w, 30)) {
 		(void)execute(w, m);
 	}
-	trace(w, "branch %u: %s answered %d", m->branch, op_name[m->op], odd);
+	trace(w, "part %u: %s answered %d", m->part, op_name[m->op], odd);
 	reply(w, m, status(odd), retry_us);
 	return true;
 }
 
-static void crash(struct world *w, unsigned branch)
+static void crash(struct world *w, unsigned part)
 {
-	struct participant *p = &w->part[branch];
+	struct participant *p = &w->part[part];
 
 	p->life++; /* work begun with a 202 is forgotten, rows are not */
 	p->down_until_us = w->now_us + rnd_us(w, 20 * SECOND);
-	trace(w, "branch %u: crash", branch);
+	trace(w, "part %u: crash", part);
 }
 
 void participant_request(struct world *w, const struct msg *m)
 {
-	struct participant *p = &w->part[m->branch];
+	struct participant *p = &w->part[m->part];
 	struct answer answer;
 
 	if (m->silent && m->life != p->life)
@@ -108,25 +107,38 @@ void participant_request(struct world *w, const struct msg *m)
 		return;
 	}
 	if (chance(w, w->climate.part_crash)) {
-		crash(w, m->branch);
+		crash(w, m->part);
 		return;
 	}
 	if (!m->silent && odd_answer(w, m))
 		return;
 	answer = execute(w, m);
 	if (chance(w, w->climate.part_crash))
-		crash(w, m->branch); /* the work is durable, the answer is not on its way */
+		crash(w, m->part); /* the work is durable, the answer is not on its way */
 	else
 		reply(w, m, answer, 0);
 }
 
 void participant_alone(struct world *w, const struct msg *m)
 {
-	struct participant *p = &w->part[m->branch];
+	struct participant *p = &w->part[m->part];
 
 	if (p->row != ROW_PREPARED || !w->faults)
 		return;
 	p->row = rnd(w) % 2 ? ROW_COMMITTED : ROW_TOMBSTONE;
 	p->alone = true;
-	trace(w, "branch %u: decides alone, row %d", m->branch, (int)p->row);
+	trace(w, "part %u: decides alone, row %d", m->part, (int)p->row);
+}
+
+/* The initiator's own call, however late: a tombstone shuts it out. */
+void participant_try(struct world *w, const struct msg *m)
+{
+	struct participant *p = &w->part[m->part];
+
+	must(w, check_enlisted(w, m->part));
+	if (w->faults && w->now_us < p->down_until_us)
+		return;
+	trace(w, "part %u: try, row %d", m->part, (int)p->row);
+	if (p->row == ROW_NONE && !p->read_only)
+		p->row = ROW_WORKED;
 }

@@ -2,8 +2,9 @@
  * sim.h - the production core in a hostile world with virtual time.
  *
  * One seed = one world: a coordinator with a journal (coordinator.c), participants that keep the
- * rules of their barrier (participant.c), the network between them (world.c), and what must hold
- * whatever happens (check.c). Nothing here reads a clock or a random source, so a seed replays
+ * rules of their barrier (participant.c), in every second world an initiator who enlists them one
+ * by one (initiator.c), the network between them (world.c), and what must hold whatever happens
+ * (check.c). Nothing here reads a clock or a random source, so a seed replays
  * byte for byte; every event goes into a running hash that is compared to prove it.
  */
 #ifndef SIM_SIM_H
@@ -32,12 +33,19 @@ enum msg_kind {
 	MSG_FLUSHED,
 	MSG_RESTART, /* the coordinator comes back */
 	MSG_ALONE,   /* a participant decides by itself */
+	MSG_WAKE,    /* the initiator does its next thing */
+	MSG_ASK,     /* ... which the coordinator hears */
+	MSG_SAID,    /* ... and answers */
+	MSG_TRY,     /* the initiator calls a participant by itself */
 };
 
 struct msg {
 	struct heap_node node;
 	enum msg_kind kind;
-	unsigned branch;
+	unsigned part;       /* which participant */
+	unsigned branch;     /* which branch it is, to the coordinator that calls it */
+	enum event_type ask; /* EV_BEGIN, EV_ENLIST, EV_COMMIT, EV_ROLLBACK */
+	bool accepted;
 	enum txn_op op;
 	bool one_phase;
 	bool silent; /* work begun with a 202: nobody waits for the reply */
@@ -52,7 +60,10 @@ struct image {
 	bool present;
 	enum txn_state state;
 	enum txn_outcome outcome;
+	int64_t deadline_us; /* by the world's clock */
+	unsigned n_branch;
 	uint8_t branch[TXN_BRANCH_MAX];
+	uint8_t part[TXN_BRANCH_MAX]; /* branch i is at this participant */
 };
 
 struct record_slot {
@@ -62,12 +73,15 @@ struct record_slot {
 
 struct queued_action {
 	struct action action;
+	struct msg said; /* instead of an action, if `reply` */
+	bool reply;
 	uint64_t wait_seq; /* the record that must be durable first */
 	bool done;
 };
 
 enum row {
-	ROW_NONE, /* never heard of it, or refused: refusals leave no row */
+	ROW_NONE,   /* never heard of it, or refused: refusals leave no row */
+	ROW_WORKED, /* the initiator's own work, not yet prepared */
 	ROW_PREPARED,
 	ROW_COMMITTED,
 	ROW_TOMBSTONE,
@@ -86,6 +100,23 @@ struct call {
 	uint32_t attempt;
 };
 
+/* What the initiator wants, and what it knows. */
+struct initiator {
+	int64_t vanish_us; /* never heard of again from here */
+	unsigned
+	    close_after; /* asks for the end after so many participants, and goes on enlisting */
+	unsigned next;   /* to enlist */
+	bool commit, rollback, hasty, works;
+	bool begun, closed;
+	bool said[TXN_BRANCH_MAX]; /* the answer to an enlist came */
+};
+
+/* What the coordinator ever said, whether or not it arrived. */
+struct promises {
+	bool in[TXN_BRANCH_MAX], out[TXN_BRANCH_MAX]; /* by participant */
+	bool commit_refused, rollback_accepted, rollback_refused;
+};
+
 /* How bad this world is, in percent. */
 struct climate {
 	unsigned loss, twice, slow, crash, refuse, odd, part_crash, alone, jump;
@@ -94,7 +125,7 @@ struct climate {
 
 struct world {
 	uint64_t seed, rng, hash;
-	bool faults, trace;
+	bool faults, trace, interactive;
 	struct climate climate;
 	int64_t now_us, heal_us;
 	struct heap heap;
@@ -106,6 +137,8 @@ struct world {
 	struct txn t;
 	struct arena arena;
 	bool up;
+	bool started; /* `t` is a transaction: it was begun, submitted or restored */
+	uint8_t part_of[TXN_BRANCH_MAX]; /* branch i of `t` is at this participant */
 	unsigned life;
 	int64_t shift_us; /* its monotonic clock is now + shift */
 	int64_t lag_us;   /* how late its next timer is */
@@ -119,8 +152,11 @@ struct world {
 	/* What survives it. */
 	struct image durable;
 	uint64_t durable_seq;
-	int64_t deadline_us;
-	unsigned n_branch;
+	int64_t deadline_us, vote_timeout_us;
+	unsigned n_part, n_first; /* of whom so many are in it from the beginning */
+	struct initiator initiator;
+	struct promises promises;
+	bool commit_asked, rollback_asked;
 	int64_t timeout_us[TXN_BRANCH_MAX];
 	struct retry_policy retry;
 	struct participant part[TXN_BRANCH_MAX];
@@ -162,6 +198,7 @@ void coordinator_start(struct world *w);
 void coordinator_timer(struct world *w);
 int64_t coordinator_due_us(const struct world *w);
 void coordinator_msg(struct world *w, const struct msg *m);
+void coordinator_asked(struct world *w, const struct msg *m);
 void coordinator_submit_again(struct world *w);
 void coordinator_crash(struct world *w);
 bool coordinator_idle(const struct world *w);
@@ -169,13 +206,22 @@ bool coordinator_idle(const struct world *w);
 /* participant.c */
 void participant_request(struct world *w, const struct msg *m);
 void participant_alone(struct world *w, const struct msg *m);
+void participant_try(struct world *w, const struct msg *m);
+
+/* initiator.c */
+void initiator_start(struct world *w);
+void initiator_wake(struct world *w);
+void initiator_said(struct world *w, const struct msg *m);
 
 /* check.c */
-enum txn_outcome image_decision(const struct image *image, unsigned n_branch);
-void check_step(struct world *w, const struct event *ev, int rc, const struct effects *fx);
+enum txn_outcome image_decision(const struct image *image);
+void check_step(struct world *w, enum txn_state before, const struct event *ev, int rc,
+                const struct effects *fx);
 void check_durable(struct world *w, const struct image *next);
 void check_action(struct world *w, const struct action *a);
+void check_said(struct world *w, const struct msg *m);
 void check_work(struct world *w, const struct msg *m);
+bool check_enlisted(const struct world *w, unsigned part);
 void check_atomic(struct world *w);
 void check_end(struct world *w);
 

@@ -141,8 +141,10 @@ int64_t roll_deadline(struct world *w)
 	return w->now_us + (rnd(w) % 64 ? SECOND / 100 + rnd_us(w, 15 * SECOND) : 0);
 }
 
-static unsigned roll_branches(struct world *w)
+static unsigned roll_participants(struct world *w)
 {
+	if (w->interactive && rnd(w) % 16 == 0)
+		return 0;
 	switch (rnd(w) % 64) {
 	case 0:
 		return TXN_BRANCH_MAX;
@@ -158,9 +160,12 @@ static void roll_world(struct world *w)
 	bool all_read_only;
 
 	roll_climate(w);
-	w->n_branch = roll_branches(w);
+	w->interactive = rnd(w) % 2;
+	w->n_part = roll_participants(w);
+	w->n_first = w->interactive && rnd(w) % 4 == 0 ? (w->n_part + 1) / 2 : 0;
 	w->heal_us = 1 + rnd_us(w, 60 * SECOND);
 	w->deadline_us = roll_deadline(w);
+	w->vote_timeout_us = roll_deadline(w);
 	w->retry = (struct retry_policy){
 	    .initial_us = 1000 + rnd_us(w, SECOND),
 	    .factor = 1 + (uint32_t)(rnd(w) % 3),
@@ -168,7 +173,7 @@ static void roll_world(struct world *w)
 	    .alert_after = 1 + (uint32_t)(rnd(w) % 6),
 	};
 	all_read_only = rnd(w) % 32 == 0;
-	for (unsigned i = 0; i < w->n_branch; i++) {
+	for (unsigned i = 0; i < w->n_part; i++) {
 		w->timeout_us[i] = SECOND / 10 + rnd_us(w, 3 * SECOND);
 		w->part[i].read_only = all_read_only || rnd(w) % 10 == 0;
 	}
@@ -206,6 +211,18 @@ static void dispatch(struct world *w, const struct msg *m)
 		break;
 	case MSG_ALONE:
 		participant_alone(w, m);
+		break;
+	case MSG_WAKE:
+		initiator_wake(w);
+		break;
+	case MSG_ASK:
+		coordinator_asked(w, m);
+		break;
+	case MSG_SAID:
+		initiator_said(w, m);
+		break;
+	case MSG_TRY:
+		participant_try(w, m);
 		break;
 	case MSG_REPLY:
 	case MSG_TIMEOUT:
@@ -257,6 +274,8 @@ void world_run(struct world *w, uint64_t seed, bool tracing)
 {
 	world_reset(w, seed, tracing);
 	coordinator_start(w);
+	if (w->interactive)
+		initiator_start(w);
 	while (tick(w)) {
 		if (w->now_us > w->heal_us + HEAL_TIME)
 			fail(w, "not at rest long after the faults were over");
