@@ -32,6 +32,11 @@
 #include "io/listen.h"
 
 #define CONNECTION_MEMORY (64 * 1024)
+/* MHD asks to be run again at once as long as a connection has work, and by mistake also for one
+ * whose buffer is full of the beginning of a chunk's size. After so many runs in a row that
+ * nothing else asked for, the next ones wait a little: it shall cost no processor. */
+#define SELF_RUN_MAX  16
+#define SELF_PAUSE_US 5000
 /* A refused body is read and dropped up to here: closing with bytes unread resets the
  * connection, and the client would see that instead of its 413. */
 #define DROP_MAX ((uint64_t)64 * 1024 * 1024)
@@ -48,9 +53,10 @@ struct http_server {
 	unsigned n_connection; /* after the newest MHD_run */
 	size_t n_open;
 	uint16_t port;
-	bool pending;   /* MHD_run is due */
-	bool running;   /* inside MHD_run */
-	bool quiescing; /* answers close their connections */
+	unsigned n_self; /* runs in a row that only MHD asked for */
+	bool pending;    /* MHD_run is due */
+	bool running;    /* inside MHD_run */
+	bool quiescing;  /* answers close their connections */
 };
 
 /* --- requests --- */
@@ -219,11 +225,17 @@ static void server_arm(struct http_server *s)
 	MHD_UNSIGNED_LONG_LONG ms;
 
 	if (MHD_get_timeout(s->mhd, &ms) != MHD_YES)
+		ms = UINT64_MAX;
+	if (ms > 0)
+		s->n_self = 0;
+	if (ms == UINT64_MAX)
 		loop_timer_set(s->timer, INT64_MAX);
-	else if (ms == 0)
-		server_kick(s);
-	else
+	else if (ms > 0)
 		loop_timer_set(s->timer, clock_mono_us() + (int64_t)ms * 1000);
+	else if (s->n_self >= SELF_RUN_MAX)
+		loop_timer_set(s->timer, clock_mono_us() + SELF_PAUSE_US);
+	else
+		server_kick(s);
 }
 
 /* At its limit, or out of descriptors, MHD stops to listen. It listens again at the start of an
@@ -246,6 +258,7 @@ static void server_run(void *ctx)
 	if (!s->pending)
 		return;
 	s->pending = false;
+	s->n_self += s->n_self < SELF_RUN_MAX;
 	s->running = true;
 	MHD_run(s->mhd);
 	s->running = false;
@@ -258,6 +271,7 @@ static void server_readable(void *ctx, int events)
 	struct http_server *s = ctx;
 
 	(void)events;
+	s->n_self = 0;
 	s->pending = true;
 }
 
