@@ -103,7 +103,7 @@ benches   := $(patsubst test/bench/%.c,$(BUILD)/test/%,$(bench_src))
 all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src) $(sdk_src) \
 	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src)
 
-.PHONY: all tests deps run test lint asan sim contract golden-rewrite bench install clean help tidy toolchain FORCE
+.PHONY: all tests deps run test lint asan fuzz-api sim contract golden-rewrite bench install clean help tidy toolchain FORCE
 
 all: $(assentd) $(sdk_libs) $(samples)
 
@@ -243,6 +243,12 @@ asan: deps
 	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(BUILD)/asan SANITIZE=address,undefined tests
 	@exec env BUILD='$(BUILD)/asan' test/run --sanitized
 
+# Not part of the tests: schemathesis comes from PyPI, pinned, into $(BUILD)/venv-fuzz. Status 77
+# (of the script; make says 2) when it cannot be had.
+fuzz-api: deps
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(BUILD) all
+	@exec env BUILD='$(BUILD)' /usr/bin/python3 test/fuzz/fuzz.py
+
 SEED ?= 1
 N    ?= 100000
 sim: $(BUILD)/test/sim
@@ -284,6 +290,7 @@ help:
 	@echo 'make test            every test; ends with "N passed, N failed"'
 	@echo 'make lint            formatter, clang-tidy, gcc and clang with -Werror'
 	@echo 'make asan            the tests under the address and undefined-behaviour sanitizers'
+	@echo 'make fuzz-api        requests made out of api/openapi.yaml (schemathesis, from PyPI)'
 	@echo 'make sim SEED= N=    the simulator alone'
 	@echo 'make golden-rewrite  accept what the golden tests print now'
 	@echo 'make contract        after changing api/openapi.yaml or the table of problems'
