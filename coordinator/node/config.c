@@ -39,6 +39,8 @@ static const struct option option[] = {
 	  "serve without tokens: everyone who reaches the port may do everything" },
 	{ "token_file", OPT_STR, AT(token_file), "", 0, 0, "FILE",
 	  "who may do what, read again at SIGHUP: lines of `name role[,role] [namespace=NAME] hash`" },
+	{ "signing_secret_file", OPT_STR, AT(signing_secret_file), "", 0, 0, "FILE",
+	  "the secret that signs calls to participants that have none of their own" },
 	{ "node", OPT_STR, AT(node), "", 0, 0, "NAME",
 	  "this node's name in history and logs; default HOST:PID" },
 	{ "log_level", OPT_LEVEL | OPT_LIVE, AT(log_level), "info", 0, 0, "LEVEL",

@@ -39,6 +39,7 @@ struct config {
 	const char *participant_allow;
 	bool allow_unauthenticated;
 	const char *token_file;
+	const char *signing_secret_file;
 	const char *node;
 	const char *log_level;
 	const char *log_format;
@@ -51,8 +52,9 @@ struct config {
 	struct registry *registry; /* participant.NAME and participant_allow */
 
 	/* Derived. */
-	struct auth *auth; /* token_file; NULL before config_take_access */
-	char *file;        /* what was read; NULL for none */
+	struct secret_keys *signing_keys; /* of signing_secret_file; NULL for none */
+	struct auth *auth;                /* token_file; NULL before config_take_access */
+	char *file;                       /* what was read; NULL for none */
 	struct config_place place[CONFIG_OPTION_MAX]; /* in the order of the table */
 	char listen_host[64];
 	uint16_t listen_port;

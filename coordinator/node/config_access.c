@@ -7,6 +7,7 @@
 
 #include "node/auth.h"
 #include "node/config.h"
+#include "node/secret.h"
 
 static int refuse(char *why, size_t size, const char *text)
 {
@@ -46,11 +47,16 @@ int config_take_access(struct config *c, char *why, size_t why_size)
 {
 	int rc = check_serving(c, why, why_size);
 
+	if (rc == 0 && *c->signing_secret_file)
+		rc = secret_keys_load("signing_secret_file", c->signing_secret_file,
+		                      &c->signing_keys, why, why_size);
 	return rc == 0 ? auth_new(c->token_file, &c->auth, why, why_size) : rc;
 }
 
 void config_release_access(struct config *c)
 {
+	secret_keys_free(c->signing_keys);
+	c->signing_keys = NULL;
 	auth_free(c->auth);
 	c->auth = NULL;
 }

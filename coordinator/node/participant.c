@@ -12,8 +12,9 @@
 #include "io/http_client.h"
 #include "node/driver.h"
 #include "node/node.h"
+#include "node/secret.h"
 
-#define HEADER_MAX (16 + BRANCH_HEADER_MAX)
+#define HEADER_MAX (20 + BRANCH_HEADER_MAX)
 
 struct call {
 	struct list link;   /* in gtx->call */
@@ -265,6 +266,32 @@ static unsigned queue_max_of(const struct gtx *g, const struct registry_entry *o
 	                                 : (unsigned)g->node->config->participant_queue_max;
 }
 
+/* Standard Webhooks. The id says which call it is, so that nobody can send a captured one again as
+ * another. */
+static void add_signature(struct header_lines *h, const struct gtx *g, const struct action *act,
+                          const struct secret_keys *keys)
+{
+	const struct branch_spec *b = &g->spec.branch[act->branch];
+	struct buf id = BUF_INIT, signature = BUF_INIT;
+	char now[24];
+
+	(void)snprintf(now, sizeof now, "%lld", (long long)(clock_wall_us() / 1000000));
+	buf_printf(&id, "%s/%s/%s/%s/%u", g->node->cluster, g->gid, b->id, txn_op_str(act->op),
+	           act->attempt);
+	if (!id.failed)
+		secret_sign(keys, id.data, now, b->payload ? b->payload : "", b->payload_len,
+		            &signature);
+	if (id.failed || signature.failed) {
+		h->text.failed = true;
+	} else {
+		add_header(h, "webhook-id", id.data);
+		add_header(h, "webhook-timestamp", now);
+		add_header(h, "webhook-signature", signature.data);
+	}
+	buf_release(&id);
+	buf_release(&signature);
+}
+
 static int start(struct call *call, const struct action *act, const char *url, size_t len)
 {
 	struct gtx *g = call->gtx;
@@ -272,6 +299,7 @@ static int start(struct call *call, const struct action *act, const char *url, s
 	struct header_lines h = {.text = BUF_INIT};
 	const struct registry *registry = g->node->config->registry;
 	const struct registry_entry *owner;
+	const struct secret_keys *keys;
 	const char *line[HEADER_MAX];
 	char why[160];
 	int rc;
@@ -283,6 +311,11 @@ static int start(struct call *call, const struct action *act, const char *url, s
 		return ERR_DENIED;
 	}
 	add_headers(&h, g, act);
+	keys = registry_secret(registry, b->participant, url);
+	if (!keys)
+		keys = g->node->config->signing_keys;
+	if (keys)
+		add_signature(&h, g, act, keys);
 	for (size_t i = 0; i < h.n && !h.text.failed; i++)
 		line[i] = h.text.data + h.at[i];
 	owner = registry_owner(registry, b->participant, url);

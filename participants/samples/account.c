@@ -85,7 +85,9 @@ static int serve(const struct assent_server_options *options)
 
 static void usage(FILE *to)
 {
-	fprintf(to, "usage: account --database CONNINFO [--listen 127.0.0.1:7482]\n");
+	fprintf(
+	    to,
+	    "usage: account --database CONNINFO [--listen 127.0.0.1:7482] [--secret-file FILE]\n");
 }
 
 int main(int argc, char **argv)
@@ -93,6 +95,7 @@ int main(int argc, char **argv)
 	static const struct option names[] = {{"listen", required_argument, NULL, 'l'},
 	                                      {"database", required_argument, NULL, 'd'},
 	                                      {"coordinator", required_argument, NULL, 'c'},
+	                                      {"secret-file", required_argument, NULL, 's'},
 	                                      {"help", no_argument, NULL, 'h'},
 	                                      {NULL, 0, NULL, 0}};
 	struct assent_server_options options = {.listen = "127.0.0.1:7482"};
@@ -107,6 +110,9 @@ int main(int argc, char **argv)
 			options.database = optarg;
 			break;
 		case 'c': /* taken for the sake of scripts; only `order` calls the coordinator */
+			break;
+		case 's':
+			options.secret_file = optarg;
 			break;
 		case 'h':
 			usage(stdout);

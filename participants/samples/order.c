@@ -23,7 +23,7 @@ struct order {
 	struct assent_server_options options;
 	struct assent_server *server;
 	struct assent_client *client;
-	const char *coordinator, *self, *stock, *account;
+	const char *coordinator, *self, *stock, *account, *token_file;
 };
 
 /* Several of these may start at once on the same database. */
@@ -189,6 +189,7 @@ static int serve(struct order *o)
 	o->client = assent_client_new(o->coordinator, &err);
 	o->server = o->client ? assent_server_new(&o->options, &err) : NULL;
 	if (!o->server ||
+	    (o->token_file && assent_client_load_token(o->client, o->token_file, &err)) ||
 	    assent_server_on(o->server, "/order", "prepare", insert_order, NULL, &err) ||
 	    assent_server_route(o->server, "POST", "/orders", post_order, o, &err) ||
 	    assent_server_start(o->server, &err)) {
@@ -208,7 +209,8 @@ static int usage(FILE *to, int rc)
 {
 	fprintf(to, "usage: order --database CONNINFO [--listen 127.0.0.1:7480]\n"
 	            "\t[--coordinator http://127.0.0.1:7470] [--self http://127.0.0.1:7480]\n"
-	            "\t[--stock http://127.0.0.1:7481] [--account http://127.0.0.1:7482]\n");
+	            "\t[--stock http://127.0.0.1:7481] [--account http://127.0.0.1:7482]\n"
+	            "\t[--secret-file FILE] [--token-file FILE]\n");
 	return rc;
 }
 
@@ -226,11 +228,13 @@ int main(int argc, char **argv)
 	             {"coordinator", &o.coordinator},
 	             {"self", &o.self},
 	             {"stock", &o.stock},
-	             {"account", &o.account}};
-	struct option names[8] = {[6] = {"help", no_argument, NULL, 'h'}};
+	             {"account", &o.account},
+	             {"secret-file", &o.options.secret_file},
+	             {"token-file", &o.token_file}};
+	struct option names[10] = {[8] = {"help", no_argument, NULL, 'h'}};
 	int c, i;
 
-	for (i = 0; i < 6; i++)
+	for (i = 0; i < 8; i++)
 		names[i] = (struct option){table[i].name, required_argument, NULL, 0};
 	while ((c = getopt_long(argc, argv, "", names, &i)) != -1) {
 		if (c == 'h')

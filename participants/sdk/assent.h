@@ -84,6 +84,25 @@ ASSENT_API int assent_call_remaining_ms(const struct assent_call *call);
  * NULL. In SQL: ($1::json->>'n')::int with this as the parameter. */
 ASSENT_API const char *assent_call_body(const struct assent_call *call, size_t *len);
 
+/* ---- is it the coordinator? (participants/README.md, "Signatures") -------------------------- */
+
+struct assent_verifier;
+
+/* `secrets`: a line each, 16 bytes or more, plain or `whsec_` and base64; two of them while they
+ * are being exchanged: either will do. ASSENT_E_INVALID, ASSENT_E_NOMEM. */
+ASSENT_API int assent_verifier_new(struct assent_verifier **verifier, const char *secrets,
+                                   struct assent_error *err);
+/* The same from a file, which others on this machine must not be able to read. Also
+ * ASSENT_E_SYSTEM. */
+ASSENT_API int assent_verifier_load(struct assent_verifier **verifier, const char *path,
+                                    struct assent_error *err);
+ASSENT_API void assent_verifier_free(struct assent_verifier *verifier);
+/* Whether webhook-signature (Standard Webhooks) of `call` is right, webhook-id that of its Assent-*
+ * headers, and webhook-timestamp less than 5 minutes off. Otherwise ASSENT_E_INVALID: answer 401
+ * with err->text, and do nothing. Thread-safe. */
+ASSENT_API int assent_verify(const struct assent_verifier *verifier, const struct assent_call *call,
+                             assent_header_fn *header, void *ctx, struct assent_error *err);
+
 /* ---- a reply (participants/README.md, "The answer") ----------------------------------------- */
 
 struct assent_reply;
@@ -186,6 +205,9 @@ struct assent_server_options {
 	unsigned n_first;
 	unsigned n_second;
 	unsigned n_route;
+	/* As for assent_verifier_load: calls that are not signed so are answered 401, before anything
+	 * is done. NULL: every call is believed. Plain routes are not looked at. */
+	const char *secret_file;
 };
 
 /* `err` says what is wrong with the options. Strings are copied. */
@@ -222,6 +244,10 @@ struct assent_txn;
 
 /* `url` is the coordinator's, "http://127.0.0.1:7470". The client is thread-safe. */
 ASSENT_API struct assent_client *assent_client_new(const char *url, struct assent_error *err);
+/* The coordinator asks for a token: `path` is a file with one line, the token, which others on this
+ * machine must not be able to read. Before the first use. ASSENT_E_INVALID, ASSENT_E_SYSTEM. */
+ASSENT_API int assent_client_load_token(struct assent_client *client, const char *path,
+                                        struct assent_error *err);
 ASSENT_API void assent_client_free(struct assent_client *client);
 
 /* A submission. `gid` names it for ever: repeating the same submission is safe and returns the

@@ -18,7 +18,8 @@
 #define RESPONSE_MAX (8 * 1024 * 1024)
 
 struct assent_client {
-	char *url; /* without a slash at its end */
+	char *url;           /* without a slash at its end */
+	char *authorization; /* a header line, or NULL */
 	pthread_mutex_t lock;
 	CURL *idle[IDLE_MAX]; /* handles keep their connections open */
 	unsigned n_idle;
@@ -45,6 +46,30 @@ struct assent_client *assent_client_new(const char *url, struct assent_error *er
 	return client;
 }
 
+int assent_client_load_token(struct assent_client *client, const char *path,
+                             struct assent_error *err)
+{
+	char token[4096];
+	char *line = NULL;
+	size_t len;
+	int rc = sdk_read_secret_file(path, token, sizeof(token), err);
+
+	if (rc)
+		return rc;
+	len = strcspn(token, "\r\n");
+	if (len == 0 || strspn(token + len, "\r\n") != strlen(token + len) ||
+	    strcspn(token, " \t") != strlen(token))
+		rc = sdk_fail(err, ASSENT_E_INVALID, "%.150s is not a file with one token", path);
+	else if (asprintf(&line, "Authorization: Bearer %.*s", (int)len, token) < 0)
+		rc = sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
+	explicit_bzero(token, sizeof(token));
+	if (rc)
+		return rc;
+	free(client->authorization);
+	client->authorization = line;
+	return 0;
+}
+
 void assent_client_free(struct assent_client *client)
 {
 	if (!client)
@@ -53,6 +78,9 @@ void assent_client_free(struct assent_client *client)
 		curl_easy_cleanup(client->idle[--client->n_idle]);
 	curl_global_cleanup();
 	pthread_mutex_destroy(&client->lock);
+	if (client->authorization)
+		explicit_bzero(client->authorization, strlen(client->authorization));
+	free(client->authorization);
 	free(client->url);
 	free(client);
 }
@@ -83,6 +111,7 @@ static void return_handle(struct assent_client *client, CURL *curl)
 /* One exchange: what is sent, and what came back. */
 struct exchange {
 	const char *gid;
+	const char *authorization;
 	const struct sdk_text *body; /* NULL: GET */
 	int wait_ms;
 	int64_t until_us;
@@ -108,6 +137,8 @@ static struct curl_slist *make_headers(const struct exchange *x)
 
 	if (x->body)
 		list = curl_slist_append(list, "Content-Type: application/json");
+	if (x->authorization)
+		list = curl_slist_append(list, x->authorization);
 	if (x->wait_ms > 0) {
 		snprintf(prefer, sizeof(prefer), "Prefer: wait=%d", (x->wait_ms + 999) / 1000);
 		list = curl_slist_append(list, prefer);
@@ -195,6 +226,7 @@ static int exchange(struct assent_client *client, struct exchange *x, struct ass
 	int rc;
 
 	*result = (struct assent_result){0};
+	x->authorization = client->authorization;
 	sdk_text_printf(&url, "%s/v1/transactions/%s", client->url, x->gid);
 	if (!curl || url.failed) {
 		rc = sdk_fail(err, ASSENT_E_NOMEM, "out of memory");

@@ -193,6 +193,11 @@ static bool refuse_request(struct request *r)
 		assent_reply_reason(r->reply, 400, "%s", err.text);
 		return true;
 	}
+	if (r->server->verifier &&
+	    assent_verify(r->server->verifier, r->call, call_header, r->connection, &err)) {
+		assent_reply_reason(r->reply, 401, "%s", err.text);
+		return true;
+	}
 	if (strcmp(r->target->op, assent_call_op(r->call)) != 0) {
 		assent_reply_reason(r->reply, 400, "Assent-Op and the path disagree");
 		return true;

@@ -79,6 +79,11 @@ bool sdk_call_is_vote(const struct assent_call *call);
  * out however late it comes), and never 0, which PostgreSQL takes for "no limit". */
 int sdk_patience_ms(const struct assent_call *call);
 
+/* ---- verify.c ---- */
+
+/* The whole file as a string. Refuses files that others may read, and ones that do not fit. */
+int sdk_read_secret_file(const char *path, char *out, size_t size, struct assent_error *err);
+
 /* ---- reply.c ---- */
 
 struct assent_reply {

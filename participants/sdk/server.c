@@ -43,6 +43,10 @@ struct assent_server *assent_server_new(const struct assent_server_options *opti
 	s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (!s->listen || !s->database || s->stop_fd < 0)
 		goto nomem;
+	if (options->secret_file && assent_verifier_load(&s->verifier, options->secret_file, err)) {
+		assent_server_free(s);
+		return NULL;
+	}
 	return s;
 nomem:
 	assent_server_free(s);
@@ -229,6 +233,7 @@ void assent_server_free(struct assent_server *s)
 		close(s->stop_fd);
 	if (s->mask_taken)
 		pthread_sigmask(SIG_SETMASK, &s->mask_before, NULL);
+	assent_verifier_free(s->verifier);
 	free(s->listen);
 	free(s->database);
 	free(s);

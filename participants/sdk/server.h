@@ -32,6 +32,7 @@ enum phase {
 struct assent_server {
 	char *listen;
 	char *database;
+	struct assent_verifier *verifier; /* NULL: every call is believed */
 	unsigned n_first, n_second, n_route;
 	struct target target[TARGET_MAX];
 	size_t n_target;
