@@ -272,7 +272,7 @@ static void settle_refused(struct journal *j, const struct pg_outcome *outcome)
 		columns_reset(history_flying(j), COLUMNS_HISTORY);
 		alerts_give_back(&j->alerts);
 		requeue(j, false);
-	} else if (outcome->failed >= alerts_at && history_at > alerts_at) {
+	} else if ((outcome->failed >= alerts_at && outcome->failed < history_at) || !n_row) {
 		/* What people are told about a decision must not keep it from being made. */
 		log_error(NULL, "%zu alerts are lost", alerts_settle(&j->alerts));
 		requeue(j, false);

@@ -9,9 +9,10 @@
 #define LOCK_CLASS "1634956148"
 
 /* In the order of enum get_column in api/stored.c. */
-#define GET_SQL                                                                       \
-	"SELECT mode, state, outcome, created_at, deadline_at, decided_at, ended_at," \
-	" branch_state, body_sha256, submission, assent.enlisted_of(gid) FROM assent.txn WHERE gid = $1"
+#define GET_SQL                                                                                  \
+	"SELECT mode, state, outcome, created_at, deadline_at, decided_at, ended_at,"            \
+	" branch_state, body_sha256, submission, assent.enlisted_of(gid) FROM assent.txn WHERE " \
+	"gid = $1"
 
 /* Arrays travel through unnest; a generic plan made while the table was small would scan or
  * hash the big one for ever, so the journal's session may only use nested loops over indexes. */

@@ -216,7 +216,8 @@ int journal_world_setup(void **state)
 	};
 
 	assert_non_null(w);
-	jw_sql("TRUNCATE assent.txn, assent.history; UPDATE assent.shard SET epoch = 0");
+	jw_sql("TRUNCATE assent.txn, assent.history, assent.alert, assent.alert_member; UPDATE "
+	       "assent.shard SET epoch = 0");
 	w->loop = loop_new();
 	assert_non_null(w->loop);
 	assert_int_equal(pg_new(w->loop, &journal, &w->pg), 0);
