@@ -14,6 +14,8 @@ route_handler handle_submit; /* POST and PUT */
 route_handler handle_enlist;
 route_handler handle_commit;
 route_handler handle_rollback;
+/* list.c */
+route_handler handle_list;
 /* transaction.c */
 route_handler handle_get;
 route_handler handle_decision;

@@ -26,11 +26,17 @@ struct route {
 	const char *path; /* {gid} or {code} matches one segment */
 	unsigned roles;   /* x-roles in openapi.yaml */
 	route_handler *handler;
-	const char *query[8]; /* parameters it takes; ends with NULL */
+	const char *query[11]; /* parameters it takes; ends with NULL */
 };
 
 static const struct route route[] = {
     {"POST", "/v1/transactions", STARTERS, handle_submit, {NULL}},
+    {"GET",
+     "/v1/transactions",
+     READERS,
+     handle_list,
+     {"mode", "state", "outcome", "participant", "label.", "created_after", "created_before",
+      "stuck_for_ms", "limit", "cursor", NULL}},
     {"PUT", "/v1/transactions/{gid}", STARTERS, handle_submit, {NULL}},
     {"GET", "/v1/transactions/{gid}", READERS, handle_get, {NULL}},
     {"POST", "/v1/transactions/{gid}/branches", STARTERS, handle_enlist, {NULL}},

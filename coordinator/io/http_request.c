@@ -30,9 +30,15 @@ struct query_lookup {
 
 static bool name_listed(const char *const *list, const char *name)
 {
-	while (*list != NULL && strcmp(*list, name) != 0)
-		list++;
-	return *list != NULL;
+	for (; *list != NULL; list++) {
+		size_t len = strlen(*list);
+
+		if (strcmp(*list, name) == 0)
+			return true;
+		if (len > 0 && (*list)[len - 1] == '.' && strncmp(*list, name, len) == 0)
+			return true;
+	}
+	return false;
 }
 
 static enum MHD_Result query_visit(void *cls, enum MHD_ValueKind kind, const char *key,
@@ -63,6 +69,28 @@ const char *http_request_query(const struct http_request *rq, const char *name)
 const char *http_request_unknown_query(const struct http_request *rq, const char *const *known)
 {
 	return query_find(rq, (struct query_lookup){.known = known});
+}
+
+struct query_walk {
+	http_query_fn *fn;
+	void *ctx;
+};
+
+static enum MHD_Result query_step(void *cls, enum MHD_ValueKind kind, const char *key,
+                                  const char *value)
+{
+	const struct query_walk *w = cls;
+
+	(void)kind;
+	return w->fn(w->ctx, key, value != NULL ? value : "") ? MHD_YES : MHD_NO;
+}
+
+void http_request_each_query(const struct http_request *rq, http_query_fn *fn, void *ctx)
+{
+	struct query_walk w = {.fn = fn, .ctx = ctx};
+
+	if (rq->connection != NULL)
+		MHD_get_connection_values(rq->connection, MHD_GET_ARGUMENT_KIND, query_step, &w);
 }
 
 const char *http_request_body(const struct http_request *rq, size_t *len)

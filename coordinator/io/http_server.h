@@ -51,7 +51,11 @@ const char *http_request_path(const struct http_request *rq); /* decoded, withou
 /* NULL when absent. Names are matched without case. Borrowed until the reply. */
 const char *http_request_header(const struct http_request *rq, const char *name);
 const char *http_request_query(const struct http_request *rq, const char *name);
-/* Any query members that are not in `known` (ends with NULL): the first such name, or NULL. */
+/* Every query parameter in turn, until fn returns false. A parameter without a value has "". */
+typedef bool http_query_fn(void *ctx, const char *name, const char *value);
+void http_request_each_query(const struct http_request *rq, http_query_fn *fn, void *ctx);
+/* Any query members that are not in `known` (ends with NULL): the first such name, or NULL. A known
+ * name that ends in '.' admits every name that begins so. */
 const char *http_request_unknown_query(const struct http_request *rq, const char *const *known);
 const char *http_request_body(const struct http_request *rq, size_t *len);
 /* The body was larger than body_max and has been dropped. */

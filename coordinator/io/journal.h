@@ -43,10 +43,20 @@ struct journal_state {
 	uint8_t branch[JOURNAL_BRANCH_MAX];
 };
 
+struct journal_label {
+	const char *name;
+	const char *value;
+};
+
+/* What is stored of a participant's address to find its transactions by: the first bytes of its
+ * SHA-256. */
+#define JOURNAL_PARTICIPANT_LEN 8
+
 /* A branch that joined after the creation: its request's body. */
 struct journal_branch {
 	const char *text;
 	size_t len;
+	uint8_t participant[JOURNAL_PARTICIPANT_LEN];
 };
 
 struct journal_entry {
@@ -61,6 +71,10 @@ struct journal_entry {
 	const uint8_t *body_sha256; /* 32 bytes */
 	const char *submission;
 	size_t submission_len;
+	const uint8_t *participants; /* JOURNAL_PARTICIPANT_LEN each, one after the other */
+	size_t participants_len;
+	const struct journal_label *label;
+	size_t n_label;
 
 	/* The owner's, who adds to it before the put that covers it; they go out in that put's
 	 * flush. */

@@ -4,15 +4,22 @@
 
 #include "io/sql.h"
 
-#define CREATE_COLUMNS      13
+#define CREATE_COLUMNS      14
 #define UPDATE_COLUMNS      9 /* the first of a creation's */
+#define LABEL_COLUMNS       4 /* behind a creation's, when there is any label */
 #define ALERT_CLOSE_COLUMNS 5 /* the first of a raise's */
 
 static const enum pg_type entry_type[CREATE_COLUMNS] = {
     PG_TEXT,  PG_INT2,        PG_INT8, PG_INT2,        PG_INT2,  PG_TIMESTAMPTZ, PG_TIMESTAMPTZ,
-    PG_BYTEA, PG_TIMESTAMPTZ, PG_INT2, PG_TIMESTAMPTZ, PG_BYTEA, PG_BYTEA,
+    PG_BYTEA, PG_TIMESTAMPTZ, PG_INT2, PG_TIMESTAMPTZ, PG_BYTEA, PG_BYTEA,       PG_BYTEA,
 };
-static const enum pg_type branch_type[] = {PG_TEXT, PG_INT2, PG_INT8, PG_INT2, PG_BYTEA};
+static const enum pg_type label_type[LABEL_COLUMNS] = {
+    PG_TEXT,
+    PG_TEXT,
+    PG_TEXT,
+    PG_TIMESTAMPTZ,
+};
+static const enum pg_type branch_type[] = {PG_TEXT, PG_INT2, PG_INT8, PG_INT2, PG_BYTEA, PG_BYTEA};
 static const enum pg_type attempt_type[] = {
     PG_TEXT,        PG_INT2,        PG_INT8, PG_TEXT, PG_INT2, PG_INT4,
     PG_TIMESTAMPTZ, PG_TIMESTAMPTZ, PG_INT2, PG_INT2, PG_TEXT,
@@ -36,6 +43,7 @@ static const struct {
 };
 
 _Static_assert(sizeof attempt_type / sizeof attempt_type[0] <= COLUMNS_MAX, "columns fit");
+_Static_assert(CREATE_COLUMNS + LABEL_COLUMNS <= COLUMNS_MAX, "columns fit");
 
 void columns_add_time(struct buf *b, int64_t us)
 {
@@ -61,6 +69,7 @@ void columns_reset(struct columns *c, enum columns_kind kind)
 		pg_array_begin(&c->column[i], shape[kind].type[i]);
 	}
 	c->n_row = 0;
+	c->n_label = 0;
 	c->n_byte = 0;
 }
 
@@ -68,6 +77,23 @@ void columns_release(struct columns *c)
 {
 	for (unsigned i = 0; i < COLUMNS_MAX; i++)
 		buf_release(&c->column[i]);
+}
+
+static void add_labels(struct columns *c, const struct journal_entry *e)
+{
+	struct buf *col = &c->column[CREATE_COLUMNS];
+
+	for (unsigned i = 0; i < LABEL_COLUMNS && c->n_label == 0; i++) {
+		buf_reset(&col[i]);
+		pg_array_begin(&col[i], label_type[i]);
+	}
+	for (size_t i = 0; i < e->n_label; i++) {
+		pg_array_add_bytes(&col[0], e->gid, e->gid_len);
+		columns_add_text(&col[1], e->label[i].name);
+		columns_add_text(&col[2], e->label[i].value);
+		columns_add_time(&col[3], e->created_us);
+	}
+	c->n_label += e->n_label;
 }
 
 void columns_add_entry(struct columns *c, const struct journal_entry *e)
@@ -91,6 +117,9 @@ void columns_add_entry(struct columns *c, const struct journal_entry *e)
 	columns_add_time(&col[10], e->created_us);
 	pg_array_add_bytes(&col[11], e->body_sha256, 32);
 	pg_array_add_bytes(&col[12], e->submission, e->submission_len);
+	pg_array_add_bytes(&col[13], e->participants, e->participants_len);
+	if (e->n_label)
+		add_labels(c, e);
 	c->n_byte += e->submission_len;
 }
 
@@ -104,6 +133,7 @@ void columns_add_branches(struct columns *c, const struct journal_entry *e)
 		pg_array_add_int8(&col[2], e->epoch);
 		pg_array_add_int2(&col[3], (int16_t)i);
 		pg_array_add_bytes(&col[4], e->enlisted[i].text, e->enlisted[i].len);
+		pg_array_add_bytes(&col[5], e->enlisted[i].participant, JOURNAL_PARTICIPANT_LEN);
 		c->n_byte += e->enlisted[i].len;
 		c->n_row++;
 	}
@@ -133,7 +163,8 @@ void columns_add_attempt(struct columns *c, const struct journal_attempt *a)
 int columns_send(struct columns *c, struct pg_batch *batch, const char *extra)
 {
 	struct pg_param param[PG_PARAM_MAX];
-	unsigned n = shape[c->kind].n;
+	enum sql_write statement = c->n_label ? SQL_CREATE_LABELED : shape[c->kind].statement;
+	unsigned n = shape[c->kind].n + (c->n_label ? LABEL_COLUMNS : 0);
 
 	for (unsigned i = 0; i < n; i++) {
 		pg_array_end(&c->column[i]);
@@ -143,7 +174,7 @@ int columns_send(struct columns *c, struct pg_batch *batch, const char *extra)
 	}
 	if (extra)
 		param[n] = (struct pg_param){.data = extra, .len = strlen(extra)};
-	pg_batch_add(batch, (size_t)shape[c->kind].statement, param);
+	pg_batch_add(batch, (size_t)statement, param);
 	return 0;
 }
 

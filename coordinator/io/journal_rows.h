@@ -9,7 +9,7 @@
 
 #include "io/journal.h"
 
-#define COLUMNS_MAX 13
+#define COLUMNS_MAX 18
 
 enum columns_kind {
 	COLUMNS_CREATE,
@@ -24,7 +24,8 @@ struct columns {
 	enum columns_kind kind;
 	struct buf column[COLUMNS_MAX];
 	size_t n_row;
-	size_t n_byte; /* of submissions and branches, the only large columns */
+	size_t n_label; /* rows of the last columns of a creation */
+	size_t n_byte;  /* of submissions and branches, the only large columns */
 };
 
 void columns_reset(struct columns *c, enum columns_kind kind);

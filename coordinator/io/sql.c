@@ -14,6 +14,21 @@
 	" branch_state, body_sha256, submission, assent.enlisted_of(gid) FROM assent.txn WHERE " \
 	"gid = $1"
 
+#define INSERT_TXN                                                                                 \
+	"INSERT INTO assent.txn (gid, shard, epoch, mode, state, outcome, created_at,"             \
+	" deadline_at, decided_at, ended_at, branch_state, body_sha256, submission, participants)" \
+	" SELECT u.gid, u.shard, u.epoch, u.mode, u.state, u.outcome, u.created_at,"               \
+	" u.deadline_at, u.decided_at, u.ended_at, u.branch_state, u.body_sha256, u.submission,"   \
+	" u.participants FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)" \
+	" WITH ORDINALITY AS u(gid, shard, epoch, state, outcome, decided_at, ended_at,"           \
+	" branch_state, deadline_at, mode, created_at, body_sha256, submission, participants, n)"  \
+	" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch ORDER BY u.n"             \
+	" ON CONFLICT (gid) DO NOTHING RETURNING gid"
+#define CREATE_PARAMS                                                                         \
+	PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY, PG_INT2_ARRAY,            \
+	    PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY, PG_TIMESTAMPTZ_ARRAY, \
+	    PG_INT2_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY, PG_BYTEA_ARRAY, PG_BYTEA_ARRAY
+
 /* Arrays travel through unnest; a generic plan made while the table was small would scan or
  * hash the big one for ever, so the journal's session may only use nested loops over indexes. */
 const char *const sql_write_setup[] = {
@@ -44,21 +59,24 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 	[SQL_CREATE] = {
 		.name = "create_txn",
 		/* returns the gids that were new, in the arrays' order */
+		.sql = INSERT_TXN,
+		.param = { CREATE_PARAMS },
+		.n_param = 14,
+	},
+	[SQL_CREATE_LABELED] = {
+		.name = "create_txn_labeled",
+		/* the same; labels of gids that were there already are left out. A plain IN would
+		 * become a join, which is a nested loop in this session. */
 		.sql =
-		"INSERT INTO assent.txn (gid, shard, epoch, mode, state, outcome, created_at,"
-		" deadline_at, decided_at, ended_at, branch_state, body_sha256, submission)"
-		" SELECT u.gid, u.shard, u.epoch, u.mode, u.state, u.outcome, u.created_at,"
-		" u.deadline_at, u.decided_at, u.ended_at, u.branch_state, u.body_sha256, u.submission"
-		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-		" WITH ORDINALITY AS u(gid, shard, epoch, state, outcome, decided_at, ended_at,"
-		" branch_state, deadline_at, mode, created_at, body_sha256, submission, n)"
-		" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch ORDER BY u.n"
-		" ON CONFLICT (gid) DO NOTHING RETURNING gid",
-		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY, PG_INT2_ARRAY,
-			PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY,
-			PG_TIMESTAMPTZ_ARRAY, PG_INT2_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY,
-			PG_BYTEA_ARRAY },
-		.n_param = 13,
+		"WITH made AS (" INSERT_TXN "), labels AS ("
+		" INSERT INTO assent.label (gid, name, value, created_at)"
+		" SELECT l.gid, l.name, l.value, l.created_at"
+		" FROM unnest($15, $16, $17, $18) AS l(gid, name, value, created_at)"
+		" WHERE (l.gid IN (SELECT gid FROM made)) IS TRUE)"
+		" SELECT gid FROM made",
+		.param = { CREATE_PARAMS, PG_TEXT_ARRAY, PG_TEXT_ARRAY, PG_TEXT_ARRAY,
+			PG_TIMESTAMPTZ_ARRAY },
+		.n_param = 18,
 	},
 	[SQL_UPDATE] = {
 		.name = "update_txn",
@@ -81,13 +99,13 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 	[SQL_ENLIST] = {
 		.name = "enlist",
 		.sql =
-		"INSERT INTO assent.enlisted (gid, n, branch)"
-		" SELECT u.gid, u.n, u.branch FROM unnest($1, $2, $3, $4, $5)"
-		" AS u(gid, shard, epoch, n, branch)"
+		"INSERT INTO assent.enlisted (gid, n, branch, participant)"
+		" SELECT u.gid, u.n, u.branch, u.participant FROM unnest($1, $2, $3, $4, $5, $6)"
+		" AS u(gid, shard, epoch, n, branch, participant)"
 		" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch",
 		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY,
-			PG_BYTEA_ARRAY },
-		.n_param = 5,
+			PG_BYTEA_ARRAY, PG_BYTEA_ARRAY },
+		.n_param = 6,
 	},
 	[SQL_HISTORY] = {
 		.name = "history",

@@ -12,10 +12,11 @@
 #include "io/pg.h"
 
 enum sql_write {
-	SQL_CREATE = 0, /* new transactions */
-	SQL_UPDATE,     /* their later states */
-	SQL_ENLIST,     /* branches that join later */
-	SQL_HISTORY,    /* calls made */
+	SQL_CREATE = 0,     /* new transactions */
+	SQL_CREATE_LABELED, /* the same, when some have labels */
+	SQL_UPDATE,         /* their later states */
+	SQL_ENLIST,         /* branches that join later */
+	SQL_HISTORY,        /* calls made */
 	SQL_ALERT_RAISE,
 	SQL_ALERT_CLOSE,
 	SQL_ALERT_COUNTS, /* open ones by kind */
@@ -40,6 +41,27 @@ enum sql_read {
 	SQL_PING,
 	SQL_READ_MAX,
 };
+
+/* Lists have a session of their own: a long one holds up no other answer. */
+enum sql_list {
+	SQL_LIST_KEY = 0, /* what signs the cursors */
+	SQL_LIST_WALK,    /* along the time of creation */
+	SQL_LIST_LABEL,   /* along the transactions with one label */
+	SQL_LIST_MAX,
+};
+
+/* And so has the purge, which writes. */
+enum sql_purge {
+	SQL_PURGE_PAGE = 0, /* transactions */
+	SQL_PURGE_DAY,      /* one partition of the history */
+	SQL_PURGE_OTHER,    /* history outside the partitions */
+	SQL_PURGE_MAX,
+};
+
+extern const struct pg_statement sql_list_statement[SQL_LIST_MAX];
+extern const struct pg_statement sql_purge_statement[SQL_PURGE_MAX];
+extern const char *const sql_list_setup[];
+extern const char *const sql_purge_setup[];
 
 extern const struct pg_statement sql_write_statement[SQL_WRITE_MAX];
 extern const struct pg_statement sql_read_statement[SQL_READ_MAX];

@@ -307,7 +307,9 @@ int driver_enlist(struct gtx *g, const char *body, size_t len)
 	if (!copy || submission_add_branch(copy, len, NULL, &g->arena, &g->spec, &complaint))
 		return ERR_NOMEM;
 	g->note[n] = (struct branch_note){0};
-	g->enlisted[g->entry.n_enlisted++] = (struct journal_branch){.text = copy, .len = len};
+	g->enlisted[g->entry.n_enlisted] = (struct journal_branch){.text = copy, .len = len};
+	gtx_participant_key(g->spec.branch[g->spec.n_branch - 1].participant,
+	                    g->enlisted[g->entry.n_enlisted++].participant);
 	g->entry.n_branch = n + 1;
 	driver_step(g, &(struct event){.type = EV_ENLIST,
 	                               .now_us = clock_mono_us(),

@@ -95,6 +95,40 @@ static void prepare_entry(struct gtx *g)
 	e->n_enlisted_stored = e->n_enlisted; /* these were loaded */
 }
 
+void gtx_participant_key(const char *participant, uint8_t key[JOURNAL_PARTICIPANT_LEN])
+{
+	uint8_t sha[DIGEST_LEN];
+
+	digest_sha256(participant, strlen(participant), sha);
+	memcpy(key, sha, JOURNAL_PARTICIPANT_LEN);
+}
+
+/* What lists find it by. */
+static int set_keys(struct gtx *g)
+{
+	const struct submission *spec = &g->spec;
+	uint8_t *at = arena_alloc(&g->arena,
+	                          (spec->n_branch + 1) * (size_t)JOURNAL_PARTICIPANT_LEN);
+	struct journal_label *label = NULL;
+
+	if (spec->n_label)
+		label = arena_alloc(&g->arena, spec->n_label * sizeof *label);
+	if (!at || (spec->n_label && !label))
+		return ERR_NOMEM;
+	g->entry.participants = at;
+	g->entry.participants_len = spec->n_branch * (size_t)JOURNAL_PARTICIPANT_LEN;
+	for (unsigned i = 0; i < spec->n_branch; i++, at += JOURNAL_PARTICIPANT_LEN) {
+		gtx_participant_key(spec->branch[i].participant, at);
+	}
+	for (size_t i = 0; i < spec->n_label; i++) {
+		label[i].name = spec->label[i].name;
+		label[i].value = spec->label[i].value;
+	}
+	g->entry.label = label;
+	g->entry.n_label = spec->n_label;
+	return 0;
+}
+
 int gtx_prepare(struct gtx *g, int64_t deadline_mono_us)
 {
 	struct txn_config config = {
@@ -117,6 +151,9 @@ int gtx_prepare(struct gtx *g, int64_t deadline_mono_us)
 	if (!g->note)
 		return ERR_NOMEM;
 	prepare_entry(g);
+	rc = set_keys(g);
+	if (rc < 0)
+		return rc;
 	return timers_admit(&g->node->timers, &g->timer, driver_on_timer, g);
 }
 

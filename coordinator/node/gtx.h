@@ -75,6 +75,9 @@ int gtx_prepare(struct gtx *g, int64_t deadline_mono_us) MUSTCHECK;
 /* Room for that many branches in all. */
 int gtx_reserve(struct gtx *g, unsigned n_branch) MUSTCHECK;
 
+/* What is stored of an address to find its transactions by. */
+void gtx_participant_key(const char *participant, uint8_t key[JOURNAL_PARTICIPANT_LEN]);
+
 /* One line about the newest failed call; "" when there is none. */
 const char *branch_note_str(const struct branch_note *n, char *buf, size_t size);
 

@@ -96,7 +96,9 @@ static int open_sessions(struct node *n)
 	};
 	int rc = pg_new(n->loop, &writer, &n->writer);
 
-	return rc < 0 ? rc : pg_new(n->loop, &reader, &n->reader);
+	if (rc == 0)
+		rc = pg_new(n->loop, &reader, &n->reader);
+	return rc < 0 ? rc : lists_open(n);
 }
 
 static int open_journal(struct node *n)
@@ -178,6 +180,7 @@ void node_hang_up(struct node *n)
 	/* First the journal's waiters: some of them go on to ask the readers' session. */
 	shards_give_up(n);
 	pg_drop(n->reader, n->waiting_for);
+	pg_drop(n->lists.pg, n->waiting_for);
 	pg_drop(n->writer, n->waiting_for);
 }
 
@@ -188,6 +191,7 @@ void node_release(struct node *n)
 	journal_free(n->journal);
 	pg_free(n->writer);
 	pg_free(n->reader);
+	pg_free(n->lists.pg);
 	http_client_free(n->client);
 	timers_retire(&n->timers, &n->retry);
 	timers_release(&n->timers);

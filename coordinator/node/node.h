@@ -18,6 +18,7 @@
 #include "io/pg.h"
 #include "node/census.h"
 #include "node/config.h"
+#include "node/lists.h"
 #include "node/metrics.h"
 #include "node/peer_stats.h"
 #include "node/timers.h"
@@ -39,6 +40,7 @@ struct node {
 	struct timers timers;
 	struct pg *writer; /* holds the shards' locks; the journal's */
 	struct pg *reader;
+	struct lists lists;
 	struct journal *journal;
 	struct http_client *client;
 	struct map txns; /* struct gtx by gid */

@@ -95,6 +95,11 @@
 	  "A header cannot be passed to the participant",                                          \
 	  "A header of a branch is not a valid header, or one that the coordinator sets itself.",  \
 	  "Rename or remove the header that the pointer names.")                                   \
+	X(PROBLEM_INVALID_CURSOR, "invalid_cursor", 400, false, "Not a cursor of this list",       \
+	  "The parameter cursor is not what a page of this list said, or the filters are other "   \
+	  "ones than that page had.",                                                              \
+	  "Use next_cursor as it came, with the same filters; without a cursor the list starts "   \
+	  "anew.")                                                                                 \
 	X(PROBLEM_MODE_NOT_SUPPORTED, "mode_not_supported", 422, false,                            \
 	  "This commit protocol is not available",                                                 \
 	  "The member mode names a commit protocol that this version does not have.",              \

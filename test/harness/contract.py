@@ -52,8 +52,13 @@ class Contract:
         where = "request %s %s" % (method, path)
         operation, parameters = self._operation(method, path, where)
         allowed = {p["name"]: p for p in parameters if p["in"] == "query"}
+        exploded = [p["schema"] for p in allowed.values() if p.get("explode")]
         for name, value in (query or {}).items():
             if name not in allowed:
+                if any(re.match(pattern, name) for schema in exploded
+                       for pattern in schema["patternProperties"]):
+                    self.check_value(exploded[0], {name: value}, where + " query")
+                    continue
                 raise Violation("%s: query %s is not in the contract" % (where, name))
             schema = allowed[name]["schema"]
             if self.resolve(schema).get("type") == "integer" and str(value).isdigit():

@@ -20,10 +20,13 @@
 
 static const char *const array_types[SQL_WRITE_MAX] = {
     [SQL_CREATE] = "text[],int2[],int8[],int2[],int2[],timestamptz[],timestamptz[],bytea[],"
-                   "timestamptz[],int2[],timestamptz[],bytea[],bytea[]",
+                   "timestamptz[],int2[],timestamptz[],bytea[],bytea[],bytea[]",
+    [SQL_CREATE_LABELED] =
+        "text[],int2[],int8[],int2[],int2[],timestamptz[],timestamptz[],bytea[],timestamptz[],"
+        "int2[],timestamptz[],bytea[],bytea[],bytea[],text[],text[],text[],timestamptz[]",
     [SQL_UPDATE] = "text[],int2[],int8[],int2[],int2[],timestamptz[],timestamptz[],bytea[],"
                    "timestamptz[]",
-    [SQL_ENLIST] = "text[],int2[],int8[],int2[],bytea[]",
+    [SQL_ENLIST] = "text[],int2[],int8[],int2[],bytea[],bytea[]",
     [SQL_HISTORY] = "text[],int2[],int8[],text[],int2[],int4[],timestamptz[],timestamptz[],int2[],"
                     "int2[],text[],text",
 };
@@ -51,7 +54,8 @@ static char *plan_of(enum sql_write which)
 static void check_plans(void)
 {
 	static const char *const never[] = {"Seq Scan", "Hash", "Merge", "Sort", "Bitmap"};
-	static const enum sql_write which[] = {SQL_CREATE, SQL_UPDATE, SQL_ENLIST, SQL_HISTORY};
+	static const enum sql_write which[] = {SQL_CREATE, SQL_CREATE_LABELED, SQL_UPDATE,
+	                                       SQL_ENLIST, SQL_HISTORY};
 
 	for (size_t i = 0; i < sizeof which / sizeof which[0]; i++) {
 		char *plan = plan_of(which[i]);
