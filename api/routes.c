@@ -214,6 +214,24 @@ static void on_request(void *ctx, struct http_request *rq)
 	buf_release(&allow);
 }
 
+/* Why the server cannot be started. */
+static void explain(const struct config *config, int rc, char *why, size_t size)
+{
+	if (rc == ERR_PARSE)
+		(void)snprintf(
+		    why, size,
+		    "tls_certificate %.100s and tls_key %.100s are not a certificate and "
+		    "the key that belongs to it, both in PEM",
+		    config->tls_certificate, config->tls_key);
+	else
+		(void)snprintf(why, size,
+		               rc == ERR_EXISTS
+		                   ? "cannot listen on %s: the port is in use; stop who uses it or "
+		                     "choose another with --listen ADDRESS:PORT"
+		                   : "cannot listen on %s: is this an address of this machine?",
+		               config->listen);
+}
+
 int api_new(struct node *node, struct api **out, char *why, size_t why_size)
 {
 	struct api *a = calloc(1, sizeof *a);
@@ -230,17 +248,14 @@ int api_new(struct node *node, struct api **out, char *why, size_t why_size)
 	                         .connection_max = (unsigned)config->connection_max,
 	                         .body_max = BODY_MAX,
 	                         .idle_timeout_s = IDLE_TIMEOUT_S,
+	                         .tls_certificate = config->tls_certificate_pem.data,
+	                         .tls_key = config->tls_key_pem.data,
 	                         .handler = on_request,
 	                         .ctx = a,
 	                     },
 	                     &a->server);
 	if (rc < 0) {
-		(void)snprintf(why, why_size,
-		               rc == ERR_EXISTS
-		                   ? "cannot listen on %s: the port is in use; stop who uses it or "
-		                     "choose another with --listen ADDRESS:PORT"
-		                   : "cannot listen on %s: is this an address of this machine?",
-		               config->listen);
+		explain(config, rc, why, why_size);
 		free(a);
 		return rc;
 	}

@@ -324,9 +324,17 @@ void http_request_reply(struct http_request *rq, int status, const char *content
 
 /* --- start and stop --- */
 
+/* TLS 1.2 or newer. */
+#define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
+
 static int server_start(struct http_server *s, const struct http_server_config *config)
 {
 	unsigned int flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+	struct MHD_OptionItem tls[] = {
+	    {MHD_OPTION_HTTPS_MEM_CERT, 0, unconst(config->tls_certificate)},
+	    {MHD_OPTION_HTTPS_MEM_KEY, 0, unconst(config->tls_key)},
+	    {MHD_OPTION_HTTPS_PRIORITIES, 0, unconst(TLS_PRIORITIES)},
+	    {MHD_OPTION_END, 0, NULL}};
 	bool ipv6;
 	int fd;
 	int err = listen_open(config->host, config->port, &fd, &s->port, &ipv6);
@@ -335,15 +343,20 @@ static int server_start(struct http_server *s, const struct http_server_config *
 		return err;
 	if (ipv6)
 		flags |= MHD_USE_IPv6;
+	if (config->tls_certificate != NULL)
+		flags |= MHD_USE_TLS;
+	else
+		tls[0].option = MHD_OPTION_END;
 	s->mhd = MHD_start_daemon(
 	    flags, 0, NULL, NULL, access_run, s, MHD_OPTION_EXTERNAL_LOGGER, log_run, NULL,
 	    MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_UNESCAPE_CALLBACK, unescape_run, NULL,
 	    MHD_OPTION_NOTIFY_COMPLETED, completed_run, NULL, MHD_OPTION_CONNECTION_LIMIT,
 	    config->connection_max, MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
-	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY, MHD_OPTION_END);
+	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY, MHD_OPTION_ARRAY, tls,
+	    MHD_OPTION_END);
 	if (s->mhd == NULL) {
 		close(fd);
-		return ERR_IO;
+		return config->tls_certificate != NULL ? ERR_PARSE : ERR_IO;
 	}
 	return 0;
 }

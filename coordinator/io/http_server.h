@@ -31,11 +31,14 @@ struct http_server_config {
 	unsigned connection_max;
 	size_t body_max;
 	unsigned idle_timeout_s;
+	const char *tls_certificate; /* PEM, with its chain; NULL: plain HTTP */
+	const char *tls_key;         /* PEM; both belong to the caller until http_server_free */
 	http_handler *handler;
 	void *ctx;
 };
 
-/* ERR_EXISTS when the port is in use, ERR_INVALID for a bad address, ERR_IO otherwise. */
+/* ERR_EXISTS when the port is in use, ERR_INVALID for a bad address, ERR_PARSE when certificate and
+ * key are not, or do not belong together, ERR_IO otherwise. */
 int http_server_new(struct loop *l, const struct http_server_config *config,
                     struct http_server **out) MUSTCHECK;
 uint16_t http_server_port(const struct http_server *s);

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "node/registry.h"
 
@@ -39,6 +40,7 @@ struct config {
 	const char *participant_allow;
 	bool allow_unauthenticated;
 	const char *token_file;
+	const char *tls_certificate, *tls_key;
 	const char *signing_secret_file;
 	const char *node;
 	const char *log_level;
@@ -52,9 +54,10 @@ struct config {
 	struct registry *registry; /* participant.NAME and participant_allow */
 
 	/* Derived. */
-	struct secret_keys *signing_keys; /* of signing_secret_file; NULL for none */
-	struct auth *auth;                /* token_file; NULL before config_take_access */
-	char *file;                       /* what was read; NULL for none */
+	struct buf tls_certificate_pem, tls_key_pem; /* empty without TLS */
+	struct secret_keys *signing_keys;            /* of signing_secret_file; NULL for none */
+	struct auth *auth; /* token_file; NULL before config_take_access */
+	char *file;        /* what was read; NULL for none */
 	struct config_place place[CONFIG_OPTION_MAX]; /* in the order of the table */
 	char listen_host[64];
 	uint16_t listen_port;

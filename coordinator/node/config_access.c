@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "node/auth.h"
 #include "node/config.h"
 #include "node/secret.h"
@@ -43,6 +44,19 @@ static int check_serving(const struct config *c, char *why, size_t size)
 	return ERR_INVALID;
 }
 
+static int take_tls(struct config *c, char *why, size_t size)
+{
+	int rc;
+
+	if (!*c->tls_certificate && !*c->tls_key)
+		return 0;
+	if (!*c->tls_certificate || !*c->tls_key)
+		return refuse(why, size, "tls_certificate and tls_key go together: give both");
+	rc = secret_read_public("tls_certificate", c->tls_certificate, &c->tls_certificate_pem, why,
+	                        size);
+	return rc == 0 ? secret_read("tls_key", c->tls_key, &c->tls_key_pem, why, size) : rc;
+}
+
 int config_take_access(struct config *c, char *why, size_t why_size)
 {
 	int rc = check_serving(c, why, why_size);
@@ -50,6 +64,13 @@ int config_take_access(struct config *c, char *why, size_t why_size)
 	if (rc == 0 && *c->signing_secret_file)
 		rc = secret_keys_load("signing_secret_file", c->signing_secret_file,
 		                      &c->signing_keys, why, why_size);
+	if (rc == 0)
+		rc = take_tls(c, why, why_size);
+	if (rc == 0 && *c->token_file && !config_on_loopback(c) && !*c->tls_key)
+		log_warn(NULL,
+		         "serving on %s without tls_certificate: unless a proxy in front "
+		         "encrypts, tokens can be read on their way",
+		         c->listen);
 	return rc == 0 ? auth_new(c->token_file, &c->auth, why, why_size) : rc;
 }
 
@@ -57,6 +78,8 @@ void config_release_access(struct config *c)
 {
 	secret_keys_free(c->signing_keys);
 	c->signing_keys = NULL;
+	buf_release(&c->tls_certificate_pem);
+	secret_release(&c->tls_key_pem);
 	auth_free(c->auth);
 	c->auth = NULL;
 }

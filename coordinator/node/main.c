@@ -49,8 +49,8 @@ static void announce(struct daemon *d)
 	bool v6 = strchr(d->config.listen_host, ':') != NULL;
 
 	d->announced = true;
-	(void)printf("ready http://%s%s%s:%u\n", v6 ? "[" : "", d->config.listen_host,
-	             v6 ? "]" : "", (unsigned)api_port(d->api));
+	(void)printf("ready http%s://%s%s%s:%u\n", *d->config.tls_key ? "s" : "", v6 ? "[" : "",
+	             d->config.listen_host, v6 ? "]" : "", (unsigned)api_port(d->api));
 	(void)fflush(stdout);
 	notify_send("READY=1\nSTATUS=serving");
 }
