@@ -139,7 +139,7 @@ int pg_run(const char *conninfo, const char *const *sql, size_t n_sql, struct bu
 /* For people: key=value pairs with *** for passwords, "***" for what cannot be read. Caller frees;
  * NULL when out of memory. */
 char *pg_conninfo_masked(const char *conninfo) MUSTCHECK;
-/* ERR_INVALID with what libpq says when it cannot be read. */
+/* ERR_INVALID when it cannot be read, with a sentence that quotes no value. */
 int pg_conninfo_check(const char *conninfo, char *why, size_t size) MUSTCHECK;
 
 #endif /* IO_PG_H */

@@ -49,15 +49,27 @@ char *pg_conninfo_masked(const char *conninfo)
 	return out.len == 0 && !out.failed ? strdup("") : buf_detach(&out, NULL);
 }
 
+/* Other messages quote what could not be read, which may be the second half of a password. */
+static bool message_is_harmless(const char *message)
+{
+	return strncmp(message, "invalid connection option", 25) == 0 ||
+	       strncmp(message, "invalid URI query parameter", 27) == 0;
+}
+
 int pg_conninfo_check(const char *conninfo, char *why, size_t size)
 {
 	char *message = NULL;
 	PQconninfoOption *option = PQconninfoParse(conninfo, &message);
 	int rc = option ? 0 : ERR_INVALID;
 
-	if (!option)
-		(void)snprintf(why, size, "%.*s", message ? (int)strcspn(message, "\n") : 0,
-		               message ? message : "");
+	if (!option && message && message_is_harmless(message)) {
+		message[strcspn(message, "\n")] = '\0';
+		(void)snprintf(why, size, "%s", message);
+	} else if (!option) {
+		(void)snprintf(why, size,
+		               "it is neither key=value pairs, with values that have blanks in "
+		               "single quotes, nor a postgresql:// address");
+	}
 	PQfreemem(message);
 	PQconninfoFree(option);
 	return rc;
