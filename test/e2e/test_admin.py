@@ -313,3 +313,10 @@ def test_config(guard, part):
     assert sample % ("other", "yes", 1) in text
     assert str(part.port) not in text
     assert named.stop() == 0
+
+
+def test_active_leaves_nobody_in_doubt(fresh, gid):
+    assert fresh.client.put(gid, {"mode": "2pc", "interactive": True}).status in (200, 201, 202)
+    look = fresh.client.get("/v1/admin/overview").json
+    assert look["in_flight"]["by_state"] == [{"mode": "2pc", "state": "active", "n": 1}]
+    assert look["oldest_in_doubt"] is None
