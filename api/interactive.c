@@ -27,6 +27,7 @@ struct change {
 	struct exchange *x;
 	enum change_kind kind;
 	int64_t wait_us;
+	bool refused; /* the state does not allow it */
 	/* CHANGE_ENLIST: the branch, decoded on its own to find its id and its faults. */
 	struct arena arena;
 	struct submission alone;
@@ -83,7 +84,10 @@ static void reply_live(struct change *ch, const struct gtx *g)
 		view_ended(&v, g);
 	else
 		view_durable(&v, g);
-	reply(ch, &v);
+	if (ch->refused)
+		refuse_state(ch, &v);
+	else
+		reply(ch, &v);
 }
 
 static void on_waited(struct waiter *w, enum wait_result result)
@@ -97,9 +101,11 @@ static void on_waited(struct waiter *w, enum wait_result result)
 		     "whether this was stored is not known; repeat the request");
 }
 
+/* A refusal waits, too: it rests on a state that may not be durable yet. Told at once and lost in a
+ * crash, a late duplicate of the same request would be accepted after all. */
 static void wait_for(struct change *ch, struct gtx *g)
 {
-	bool until_end = ch->kind != CHANGE_ENLIST && ch->wait_us > 0;
+	bool until_end = ch->kind != CHANGE_ENLIST && ch->wait_us > 0 && !ch->refused;
 
 	ch->waiter.fn = on_waited;
 	if (driver_wait(g, &ch->waiter, until_end ? WAIT_ENDED : WAIT_FORCED,
@@ -129,7 +135,6 @@ static bool same_branch(const struct change *ch, const struct branch_spec *known
 static void enlist_live(struct change *ch, struct gtx *g)
 {
 	const struct branch_spec *known = submission_find(&g->spec, ch->alone.branch[0].id);
-	struct view v;
 	int rc = 0;
 
 	if (known && !same_branch(ch, known)) {
@@ -138,11 +143,9 @@ static void enlist_live(struct change *ch, struct gtx *g)
 	}
 	if (!known)
 		rc = driver_enlist(g, ch->body, ch->len);
-	if (rc == 0) {
+	ch->refused = rc == ERR_STATE;
+	if (rc == 0 || rc == ERR_STATE) {
 		wait_for(ch, g);
-	} else if (rc == ERR_STATE) {
-		view_durable(&v, g);
-		refuse_state(ch, &v);
 	} else if (rc == ERR_LIMIT) {
 		fail(ch, PROBLEM_BRANCH_COUNT, "the transaction has 64 branches already");
 	} else {
@@ -152,14 +155,8 @@ static void enlist_live(struct change *ch, struct gtx *g)
 
 static void close_live(struct change *ch, struct gtx *g)
 {
-	struct view v;
-
-	if (driver_close(g, ch->kind == CHANGE_COMMIT ? EV_COMMIT : EV_ROLLBACK) == 0) {
-		wait_for(ch, g);
-		return;
-	}
-	view_durable(&v, g);
-	refuse_state(ch, &v);
+	ch->refused = driver_close(g, ch->kind == CHANGE_COMMIT ? EV_COMMIT : EV_ROLLBACK) < 0;
+	wait_for(ch, g);
 }
 
 /* It has ended: only a repetition of what was done then is no contradiction. */

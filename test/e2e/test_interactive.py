@@ -1,11 +1,13 @@
 """Transactions that grow: begin, enlist, commit or rollback, and the initiator who disappears."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 
 import pytest
 
+from harness.client import Client
 from harness.participant import Answer
+from harness.postgres import connect
 from harness.system import Assentd
 from harness.wait import wait_until
 
@@ -215,3 +217,28 @@ def test_all_is_there_after_a_crash(guard, part):
     wait_until(lambda: api.txn("closing")["outcome"] == "committed", 20, "the vote to go on")
     assert {c.body for c in part.calls(name="stock", gid="closing")} == {b'["closing"]'}
     assert assentd.stop() == 0
+
+
+def test_a_refusal_waits_for_what_it_rests_on(fresh, part):
+    """Told before the rollback is durable, and lost in a crash, it would be false."""
+    api = fresh.client
+    begin(api, "g")
+    enlist(api, "g", part.branch("stock"))
+    held = connect(fresh.dir + "/s")
+    held.autocommit = False
+    held.cursor().execute("LOCK TABLE assent.txn IN EXCLUSIVE MODE")
+    with ThreadPoolExecutor(2) as pool:
+        rollback = pool.submit(close, api, "g", "rollback")
+        wait_until(lambda: waits_for_lock(fresh), what="the record of the rollback to be held up")
+        commit = pool.submit(close, Client(fresh.url), "g", "commit")
+        with pytest.raises(TimeoutError):
+            commit.result(0.5)
+        assert not rollback.done()
+        held.rollback()
+        refused(commit.result(), 409, "wrong_state")
+        assert rollback.result()["outcome"] == "aborted"
+    held.close()
+
+
+def waits_for_lock(assentd):
+    return assentd.db.value("SELECT count(*) FROM pg_locks WHERE NOT granted")
