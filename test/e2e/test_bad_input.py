@@ -350,7 +350,7 @@ def test_unknown_path(api, path, method):
 
 
 @pytest.mark.parametrize("method, path", [
-    ("GET", "/v1/transactions"), ("DELETE", "/v1/transactions"), ("PUT", "/v1/transactions"),
+    ("PATCH", "/v1/transactions"), ("DELETE", "/v1/transactions"), ("PUT", "/v1/transactions"),
     ("POST", "/v1/transactions/g"), ("DELETE", "/v1/transactions/g"),
     ("PATCH", "/v1/transactions/g"), ("POST", "/v1/transactions/g/history"),
     ("PUT", "/v1/transactions/g/decision"), ("POST", "/livez"), ("DELETE", "/readyz"),
