@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from harness.contract import CODES, CONTRACT, ROOT
+from harness.system import binary
 
 JSON = {"Accept": "application/json"}
 
@@ -133,3 +134,20 @@ def test_near_query(api):
     reply = api.get("/v1/transactions/x/history", query={"limt": 3}, valid=False)
     assert (reply.status, reply["code"]) == (400, "unknown_query")
     assert 'did you mean "limit"?' in reply["detail"]
+
+
+@pytest.mark.parametrize("key, near", [
+    ("lisetn", "listen"), ("databse", "database"), ("participant_alow", "participant_allow"),
+    ("xyzzy", None)])
+def test_near_configuration_key(guard, key, near):
+    """On the command line and in a file alike; the file with its line."""
+    path = guard.path("assentd.conf")
+    with open(path, "w", encoding="ascii") as f:
+        f.write("# a comment\n%s = x\n" % key)
+    for argv, where in ((["--" + key.replace("_", "-"), "x"], "command line"),
+                        (["--config", path], path + " line 2")):
+        done = guard.run([binary("assentd")] + argv)
+        assert done.returncode > 0
+        assert where in done.stderr and '"%s"' % key in done.stderr.replace("-alow", "_alow")
+        assert ('did you mean "%s"?' % near in done.stderr) == bool(near), done.stderr
+        assert near or "assentd --help" in done.stderr
