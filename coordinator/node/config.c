@@ -60,6 +60,8 @@ static const struct option option[] = {
 	  "calls waiting per participant" },
 	{ "flush_interval_us", OPT_INT, AT(flush_interval_us), "1000", 0, 1000000, "MICROSECONDS",
 	  "pause between group commits when more than 16 transactions are in flight" },
+	{ "retention_ms", OPT_INT, AT(retention_ms), "604800000", 1000, 315360000000, "MILLISECONDS",
+	  "ended transactions and history are kept this long; those of outcome mixed for ever" },
 };
 /* clang-format on */
 

@@ -165,6 +165,11 @@ void metrics_render(const struct node *node, struct buf *out)
 	for (int i = 1; i < 6; i++)
 		buf_printf(out, "assent_http_requests_total{status=\"%dxx\"} %llu\n", i,
 		           (unsigned long long)m->requests[i]);
+	simple(out, "assent_purged_transactions_total", "counter",
+	       "Ended transactions that were older than retention_ms.",
+	       node->retention.n_transaction);
+	simple(out, "assent_purged_history_days_total", "counter",
+	       "Days of history that were older than retention_ms.", node->retention.n_day);
 	simple(out, "assent_ready", "gauge", "1 while this node owns its shards and serves.",
 	       node_ready(node));
 	simple(out, "assent_takeovers_total", "counter", "Times the shards were taken.",

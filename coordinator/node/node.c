@@ -98,7 +98,9 @@ static int open_sessions(struct node *n)
 
 	if (rc == 0)
 		rc = pg_new(n->loop, &reader, &n->reader);
-	return rc < 0 ? rc : lists_open(n);
+	if (rc == 0)
+		rc = lists_open(n);
+	return rc < 0 ? rc : retention_open(n);
 }
 
 static int open_journal(struct node *n)
@@ -181,6 +183,7 @@ void node_hang_up(struct node *n)
 	shards_give_up(n);
 	pg_drop(n->reader, n->waiting_for);
 	pg_drop(n->lists.pg, n->waiting_for);
+	pg_drop(n->retention.pg, n->waiting_for);
 	pg_drop(n->writer, n->waiting_for);
 }
 
@@ -192,6 +195,7 @@ void node_release(struct node *n)
 	pg_free(n->writer);
 	pg_free(n->reader);
 	pg_free(n->lists.pg);
+	retention_close(n);
 	http_client_free(n->client);
 	timers_retire(&n->timers, &n->retry);
 	timers_release(&n->timers);

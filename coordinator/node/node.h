@@ -21,6 +21,7 @@
 #include "node/lists.h"
 #include "node/metrics.h"
 #include "node/peer_stats.h"
+#include "node/retention.h"
 #include "node/timers.h"
 
 #define NODE_SHARDS 64
@@ -41,6 +42,7 @@ struct node {
 	struct pg *writer; /* holds the shards' locks; the journal's */
 	struct pg *reader;
 	struct lists lists;
+	struct retention retention;
 	struct journal *journal;
 	struct http_client *client;
 	struct map txns; /* struct gtx by gid */
