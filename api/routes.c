@@ -10,9 +10,8 @@
 #include "base/log.h"
 #include "base/near.h"
 
-#define NAMESPACE      "default" /* where everything is so far */
-#define BODY_MAX       ((size_t)1024 * 1024)
-#define IDLE_TIMEOUT_S 75
+#define NAMESPACE "default" /* where everything is so far */
+#define BODY_MAX  ((size_t)1024 * 1024)
 
 /* Who may go there; a mask of roles, never 0. Admin may do everything. */
 #define ANYBODY   ROLE_NOT_NEEDED
@@ -247,7 +246,7 @@ int api_new(struct node *node, struct api **out, char *why, size_t why_size)
 	                         .port = config->listen_port,
 	                         .connection_max = (unsigned)config->connection_max,
 	                         .body_max = BODY_MAX,
-	                         .idle_timeout_s = IDLE_TIMEOUT_S,
+	                         .idle_timeout_s = (unsigned)config->client_timeout_s,
 	                         .tls_certificate = config->tls_certificate_pem.data,
 	                         .tls_key = config->tls_key_pem.data,
 	                         .handler = on_request,

@@ -31,7 +31,7 @@ MAY_INCLUDE = {
     "api": {"base", "core", "io", "node", "api"},
 }
 THIRD_PARTY = {
-    "microhttpd.h": r"coordinator/io/http_(server|private)\.[ch]",
+    "microhttpd.h": r"coordinator/io/http_(server|private|watch)\.[ch]",
     "curl/": r"coordinator/io/(http_client|transfer)\.c",
     "libpq-fe.h": r"coordinator/io/pg(_\w+)?\.[ch]",
     "jansson.h": r"coordinator/io/json\.c",

@@ -29,6 +29,7 @@
 #include "base/percent.h"
 #include "base/unconst.h"
 #include "io/http_private.h"
+#include "io/http_watch.h"
 #include "io/listen.h"
 
 #define CONNECTION_MEMORY (64 * 1024)
@@ -47,6 +48,7 @@ struct http_server {
 	struct loop_fd *fd;
 	struct loop_timer *timer;
 	struct loop_hook *hook;
+	struct http_watch watch;
 	http_handler *handler;
 	void *ctx;
 	size_t body_max;
@@ -97,6 +99,7 @@ static void request_dispatch(struct http_request *rq)
 
 	rq->seen = true;
 	s->n_open++;
+	http_watch_leave(rq->connection);
 	s->handler(s->ctx, rq);
 }
 
@@ -110,6 +113,7 @@ static enum MHD_Result request_answer(struct http_request *rq)
 	}
 	if (rq->response == NULL)
 		return MHD_NO; /* closes the connection */
+	http_watch_wait(&rq->server->watch, rq->connection);
 	return MHD_queue_response(rq->connection, (unsigned int)rq->status, rq->response);
 }
 
@@ -179,10 +183,9 @@ static void completed_run(void *cls, struct MHD_Connection *connection, void **r
 {
 	struct http_request *rq = *request;
 
-	(void)cls;
-	(void)connection;
 	(void)why;
 	*request = NULL;
+	http_watch_wait(&((struct http_server *)cls)->watch, connection);
 	if (rq == NULL)
 		return;
 	/* The body was cut off after an early sight of the head: the handler still owes its
@@ -191,6 +194,17 @@ static void completed_run(void *cls, struct MHD_Connection *connection, void **r
 		rq->connection = NULL;
 	else
 		request_free(rq);
+}
+
+static void connection_run(void *cls, struct MHD_Connection *connection, void **context,
+                           enum MHD_ConnectionNotificationCode what)
+{
+	struct http_server *s = cls;
+
+	if (what == MHD_CONNECTION_NOTIFY_STARTED)
+		http_watch_started(&s->watch, connection, context);
+	else
+		http_watch_closed(&s->watch, context);
 }
 
 static size_t unescape_run(void *cls, struct MHD_Connection *connection, char *s)
@@ -350,8 +364,9 @@ static int server_start(struct http_server *s, const struct http_server_config *
 	s->mhd = MHD_start_daemon(
 	    flags, 0, NULL, NULL, access_run, s, MHD_OPTION_EXTERNAL_LOGGER, log_run, NULL,
 	    MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_UNESCAPE_CALLBACK, unescape_run, NULL,
-	    MHD_OPTION_NOTIFY_COMPLETED, completed_run, NULL, MHD_OPTION_CONNECTION_LIMIT,
-	    config->connection_max, MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
+	    MHD_OPTION_NOTIFY_COMPLETED, completed_run, s, MHD_OPTION_NOTIFY_CONNECTION,
+	    connection_run, s, MHD_OPTION_CONNECTION_LIMIT, config->connection_max,
+	    MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
 	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY, MHD_OPTION_ARRAY, tls,
 	    MHD_OPTION_END);
 	if (s->mhd == NULL) {
@@ -387,7 +402,10 @@ int http_server_new(struct loop *l, const struct http_server_config *config,
 	s->handler = config->handler;
 	s->ctx = config->ctx;
 	s->body_max = config->body_max;
-	err = server_start(s, config);
+	err = http_watch_init(&s->watch, l, (int64_t)config->idle_timeout_s * 1000000,
+	                      config->connection_max);
+	if (err == 0)
+		err = server_start(s, config);
 	if (err == 0)
 		err = server_watch(s);
 	if (err != 0) {
@@ -434,5 +452,6 @@ void http_server_free(struct http_server *s)
 	if (s->mhd != NULL)
 		MHD_stop_daemon(s->mhd);
 	loop_hook_free(s->hook);
+	http_watch_release(&s->watch);
 	free(s);
 }

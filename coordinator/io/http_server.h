@@ -30,7 +30,7 @@ struct http_server_config {
 	uint16_t port;    /* 0 picks a free one */
 	unsigned connection_max;
 	size_t body_max;
-	unsigned idle_timeout_s;
+	unsigned idle_timeout_s; /* for a whole request to come, and for its answer to be taken */
 	const char *tls_certificate; /* PEM, with its chain; NULL: plain HTTP */
 	const char *tls_key;         /* PEM; both belong to the caller until http_server_free */
 	http_handler *handler;

@@ -39,6 +39,8 @@ static const struct option option[] = {
 	  "serve without tokens: everyone who reaches the port may do everything" },
 	{ "token_file", OPT_STR, AT(token_file), "", 0, 0, "FILE",
 	  "who may do what, read again at SIGHUP: lines of `name role[,role] [namespace=NAME] hash`" },
+	{ "client_timeout_s", OPT_INT, AT(client_timeout_s), "60", 1, 3600, "SECONDS",
+	  "a connection on which no whole request comes for so long is closed" },
 	{ "tls_certificate", OPT_STR, AT(tls_certificate), "", 0, 0, "FILE",
 	  "serve https with this certificate and the chain behind it, in PEM" },
 	{ "tls_key", OPT_STR, AT(tls_key), "", 0, 0, "FILE", "its key, in PEM" },

@@ -47,6 +47,7 @@ struct config {
 	const char *log_format;
 	int64_t in_flight_max;
 	int64_t connection_max;
+	int64_t client_timeout_s;
 	int64_t participant_concurrency;
 	int64_t participant_queue_max;
 	int64_t flush_interval_us;
