@@ -1,6 +1,7 @@
 """Tokens: who gets in, who may do what, and what is said when somebody may not."""
 
 import os
+import signal
 
 import pytest
 
@@ -9,6 +10,7 @@ from harness.contract import CONTRACT, ROOT
 from harness.guard import Guard
 from harness.system import Assentd, binary
 from harness.tokens import ROLES, Tokens, token_line, write_secret
+from harness.wait import wait_until
 from test_start import complaint, run
 
 METHODS = ("get", "put", "post", "delete", "patch")
@@ -176,6 +178,22 @@ def test_refused_before_anything_is_done(world, part, gid):
 
 
 # ---- the file ----
+
+def test_read_again_at_sighup(guard):
+    """A fault in it changes nothing; what was taken out is refused from then on."""
+    tokens = Tokens(guard.path("tokens"))
+    assentd = Assentd(guard, args=["--token-file", tokens.path]).start()
+    old = Client(assentd.url, tokens.token["viewer"])
+    write_secret(tokens.path, "nonsense\n")
+    assentd.process.terminate(signal.SIGHUP)
+    wait_until(lambda: "nothing is changed: token_file" in assentd.process.stderr(), what="a word")
+    assert old.get("/metrics").status == 200
+    write_secret(tokens.path, token_line(WRONG, "new", "viewer"))
+    assentd.process.terminate(signal.SIGHUP)
+    new = Client(assentd.url, WRONG)
+    wait_until(lambda: new.get("/metrics").status == 200, what="the new token to be known")
+    assert old.get("/metrics").status == 401
+
 
 @pytest.mark.parametrize("text, word", [
     ("", "empty"), ("# nothing\n\n", "no token"), ("a admin\n", "line 1"),
