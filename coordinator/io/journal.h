@@ -73,6 +73,7 @@ struct journal_entry {
 	size_t submission_len;
 	const uint8_t *participants; /* JOURNAL_PARTICIPANT_LEN each, one after the other */
 	size_t participants_len;
+	const char *traceparent; /* NULL for none */
 	const struct journal_label *label;
 	size_t n_label;
 

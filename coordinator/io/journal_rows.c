@@ -4,14 +4,15 @@
 
 #include "io/sql.h"
 
-#define CREATE_COLUMNS      14
+#define CREATE_COLUMNS      15
 #define UPDATE_COLUMNS      9 /* the first of a creation's */
 #define LABEL_COLUMNS       4 /* behind a creation's, when there is any label */
 #define ALERT_CLOSE_COLUMNS 5 /* the first of a raise's */
 
 static const enum pg_type entry_type[CREATE_COLUMNS] = {
-    PG_TEXT,  PG_INT2,        PG_INT8, PG_INT2,        PG_INT2,  PG_TIMESTAMPTZ, PG_TIMESTAMPTZ,
-    PG_BYTEA, PG_TIMESTAMPTZ, PG_INT2, PG_TIMESTAMPTZ, PG_BYTEA, PG_BYTEA,       PG_BYTEA,
+    PG_TEXT,        PG_INT2,        PG_INT8,  PG_INT2,        PG_INT2,
+    PG_TIMESTAMPTZ, PG_TIMESTAMPTZ, PG_BYTEA, PG_TIMESTAMPTZ, PG_INT2,
+    PG_TIMESTAMPTZ, PG_BYTEA,       PG_BYTEA, PG_BYTEA,       PG_TEXT,
 };
 static const enum pg_type label_type[LABEL_COLUMNS] = {
     PG_TEXT,
@@ -118,6 +119,7 @@ void columns_add_entry(struct columns *c, const struct journal_entry *e)
 	pg_array_add_bytes(&col[11], e->body_sha256, 32);
 	pg_array_add_bytes(&col[12], e->submission, e->submission_len);
 	pg_array_add_bytes(&col[13], e->participants, e->participants_len);
+	columns_add_text(&col[14], e->traceparent);
 	if (e->n_label)
 		add_labels(c, e);
 	c->n_byte += e->submission_len;

@@ -9,7 +9,7 @@
 
 #include "io/journal.h"
 
-#define COLUMNS_MAX 18
+#define COLUMNS_MAX 19
 
 enum columns_kind {
 	COLUMNS_CREATE,

@@ -14,20 +14,25 @@
 	" branch_state, body_sha256, submission, assent.enlisted_of(gid) FROM assent.txn WHERE " \
 	"gid = $1"
 
-#define INSERT_TXN                                                                                 \
-	"INSERT INTO assent.txn (gid, shard, epoch, mode, state, outcome, created_at,"             \
-	" deadline_at, decided_at, ended_at, branch_state, body_sha256, submission, participants)" \
-	" SELECT u.gid, u.shard, u.epoch, u.mode, u.state, u.outcome, u.created_at,"               \
-	" u.deadline_at, u.decided_at, u.ended_at, u.branch_state, u.body_sha256, u.submission,"   \
-	" u.participants FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)" \
-	" WITH ORDINALITY AS u(gid, shard, epoch, state, outcome, decided_at, ended_at,"           \
-	" branch_state, deadline_at, mode, created_at, body_sha256, submission, participants, n)"  \
-	" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch ORDER BY u.n"             \
+#define INSERT_TXN                                                                               \
+	"INSERT INTO assent.txn (gid, shard, epoch, mode, state, outcome, created_at,"           \
+	" deadline_at, decided_at, ended_at, branch_state, body_sha256, submission, "            \
+	"participants, traceparent)"                                                             \
+	" SELECT u.gid, u.shard, u.epoch, u.mode, u.state, u.outcome, u.created_at,"             \
+	" u.deadline_at, u.decided_at, u.ended_at, u.branch_state, u.body_sha256, u.submission," \
+	" u.participants, u.traceparent FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, "   \
+	"$11, $12, $13, "                                                                        \
+	"$14, $15)"                                                                              \
+	" WITH ORDINALITY AS u(gid, shard, epoch, state, outcome, decided_at, ended_at,"         \
+	" branch_state, deadline_at, mode, created_at, body_sha256, submission, participants, "  \
+	"traceparent, n)"                                                                        \
+	" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch ORDER BY u.n"           \
 	" ON CONFLICT (gid) DO NOTHING RETURNING gid"
-#define CREATE_PARAMS                                                                         \
-	PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY, PG_INT2_ARRAY,            \
-	    PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY, PG_TIMESTAMPTZ_ARRAY, \
-	    PG_INT2_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY, PG_BYTEA_ARRAY, PG_BYTEA_ARRAY
+#define CREATE_PARAMS                                                                            \
+	PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY, PG_INT2_ARRAY,               \
+	    PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY, PG_TIMESTAMPTZ_ARRAY,    \
+	    PG_INT2_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY, PG_BYTEA_ARRAY, PG_BYTEA_ARRAY, \
+	    PG_TEXT_ARRAY
 
 /* Arrays travel through unnest; a generic plan made while the table was small would scan or
  * hash the big one for ever, so the journal's session may only use nested loops over indexes. */
@@ -61,7 +66,7 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 		/* returns the gids that were new, in the arrays' order */
 		.sql = INSERT_TXN,
 		.param = { CREATE_PARAMS },
-		.n_param = 14,
+		.n_param = 15,
 	},
 	[SQL_CREATE_LABELED] = {
 		.name = "create_txn_labeled",
@@ -71,12 +76,12 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 		"WITH made AS (" INSERT_TXN "), labels AS ("
 		" INSERT INTO assent.label (gid, name, value, created_at)"
 		" SELECT l.gid, l.name, l.value, l.created_at"
-		" FROM unnest($15, $16, $17, $18) AS l(gid, name, value, created_at)"
+		" FROM unnest($16, $17, $18, $19) AS l(gid, name, value, created_at)"
 		" WHERE (l.gid IN (SELECT gid FROM made)) IS TRUE)"
 		" SELECT gid FROM made",
 		.param = { CREATE_PARAMS, PG_TEXT_ARRAY, PG_TEXT_ARRAY, PG_TEXT_ARRAY,
 			PG_TIMESTAMPTZ_ARRAY },
-		.n_param = 18,
+		.n_param = 19,
 	},
 	[SQL_UPDATE] = {
 		.name = "update_txn",
@@ -212,8 +217,8 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 		/* in the order of enum load_column in node/recover.c */
 		.sql =
 		"SELECT gid, shard, mode, state, outcome, created_at, deadline_at, decided_at,"
-		" branch_state, body_sha256, submission, assent.enlisted_of(gid) FROM assent.txn"
-		" WHERE ended_at IS NULL AND (shard, gid) > ($1, $2)"
+		" branch_state, body_sha256, submission, assent.enlisted_of(gid), traceparent"
+		" FROM assent.txn WHERE ended_at IS NULL AND (shard, gid) > ($1, $2)"
 		" ORDER BY shard, gid LIMIT $3",
 		.param = { PG_INT2, PG_TEXT, PG_INT8 },
 		.n_param = 3,

@@ -90,6 +90,7 @@ static void prepare_entry(struct gtx *g)
 	e->body_sha256 = g->body_sha256;
 	e->submission = g->body;
 	e->submission_len = g->body_len;
+	e->traceparent = g->traceparent[0] ? g->traceparent : NULL;
 	for (unsigned i = 0; i < g->spec.n_branch; i++)
 		e->n_enlisted += g->spec.branch[i].enlisted != NULL;
 	e->n_enlisted_stored = e->n_enlisted; /* these were loaded */

@@ -24,6 +24,7 @@ enum load_column {
 	LOAD_BODY_SHA256,
 	LOAD_SUBMISSION,
 	LOAD_ENLISTED,
+	LOAD_TRACEPARENT,
 };
 
 /* Where the next page begins. Kept apart from the node: an answer may come after recover_stop. */
@@ -42,6 +43,18 @@ static int64_t column_time_us(const struct pg_result *r, size_t row, enum load_c
 	return pg_null(r, row, col) ? 0 : pg_int(r, row, col) + PG_EPOCH_US;
 }
 
+static void read_trace(struct gtx *g, const struct pg_result *r, size_t row)
+{
+	const char *trace;
+	size_t len;
+
+	if (pg_null(r, row, LOAD_TRACEPARENT))
+		return;
+	trace = pg_bytes(r, row, LOAD_TRACEPARENT, &len);
+	if (len == sizeof g->traceparent - 1)
+		memcpy(g->traceparent, trace, len);
+}
+
 static int restore(struct gtx *g, const struct pg_result *r, size_t row)
 {
 	struct complaint complaint;
@@ -58,6 +71,7 @@ static int restore(struct gtx *g, const struct pg_result *r, size_t row)
 		          complaint.detail);
 		return complaint.problem == PROBLEM_OVERLOADED ? ERR_NOMEM : ERR_INVALID;
 	}
+	read_trace(g, r, row);
 	g->created_us = column_time_us(r, row, LOAD_CREATED);
 	g->deadline_us = column_time_us(r, row, LOAD_DEADLINE);
 	g->decided_us = column_time_us(r, row, LOAD_DECIDED);

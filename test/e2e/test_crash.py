@@ -424,3 +424,14 @@ def test_kill_loop(fresh, part):
         assert outcome == ("aborted" if gid.endswith("3") else "committed")
     agreed(part)
     assert fresh.db.value("SELECT count(*) FROM assent.txn WHERE ended_at IS NULL") == 0
+
+
+def test_the_trace_survives(fresh, part, gid):
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    part.on("a", "prepare", Answer(503))
+    fresh.client.submit(two(part), method="PUT", gid=gid, headers={"traceparent": trace})
+    part.wait_calls(1, "a", "prepare")
+    crash(fresh)
+    part.on("a", "prepare", Answer(200))
+    assert fresh.client.ended(gid)["outcome"] == "committed"
+    assert {c.headers.get("traceparent") for c in part.calls(op="commit")} == {trace}

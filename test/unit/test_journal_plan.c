@@ -20,10 +20,10 @@
 
 static const char *const array_types[SQL_WRITE_MAX] = {
     [SQL_CREATE] = "text[],int2[],int8[],int2[],int2[],timestamptz[],timestamptz[],bytea[],"
-                   "timestamptz[],int2[],timestamptz[],bytea[],bytea[],bytea[]",
+                   "timestamptz[],int2[],timestamptz[],bytea[],bytea[],bytea[],text[]",
     [SQL_CREATE_LABELED] =
         "text[],int2[],int8[],int2[],int2[],timestamptz[],timestamptz[],bytea[],timestamptz[],"
-        "int2[],timestamptz[],bytea[],bytea[],bytea[],text[],text[],text[],timestamptz[]",
+        "int2[],timestamptz[],bytea[],bytea[],bytea[],text[],text[],text[],text[],timestamptz[]",
     [SQL_UPDATE] = "text[],int2[],int8[],int2[],int2[],timestamptz[],timestamptz[],bytea[],"
                    "timestamptz[]",
     [SQL_ENLIST] = "text[],int2[],int8[],int2[],bytea[],bytea[]",
