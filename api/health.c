@@ -56,6 +56,6 @@ void handle_metrics(struct exchange *x)
 {
 	struct buf body = BUF_INIT;
 
-	metrics_render(x->node, &body);
+	metrics_render(x->node, http_server_open(http_request_server(x->rq)), &body);
 	exchange_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", &body, NULL);
 }

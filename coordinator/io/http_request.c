@@ -5,6 +5,11 @@
 
 #include "io/http_private.h"
 
+const struct http_server *http_request_server(const struct http_request *rq)
+{
+	return rq->server;
+}
+
 const char *http_request_method(const struct http_request *rq)
 {
 	return rq->method;

@@ -49,6 +49,7 @@ size_t http_server_open(const struct http_server *s);
 /* Every open request must have been answered. */
 void http_server_free(struct http_server *s);
 
+const struct http_server *http_request_server(const struct http_request *rq);
 const char *http_request_method(const struct http_request *rq);
 const char *http_request_path(const struct http_request *rq); /* decoded, without the query */
 /* NULL when absent. Names are matched without case. Borrowed until the reply. */

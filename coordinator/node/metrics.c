@@ -136,7 +136,7 @@ static void render_named(const struct node *node, struct buf *out)
 	buf_release(&gauge);
 }
 
-void metrics_render(const struct node *node, struct buf *out)
+void metrics_render(const struct node *node, size_t n_request, struct buf *out)
 {
 	const struct metrics *m = &node->metrics;
 
@@ -165,6 +165,8 @@ void metrics_render(const struct node *node, struct buf *out)
 	for (int i = 1; i < 6; i++)
 		buf_printf(out, "assent_http_requests_total{status=\"%dxx\"} %llu\n", i,
 		           (unsigned long long)m->requests[i]);
+	simple(out, "assent_http_requests_open", "gauge",
+	       "Requests not answered yet, the one for this page among them.", n_request);
 	simple(out, "assent_purged_transactions_total", "counter",
 	       "Ended transactions that were older than retention_ms.",
 	       node->retention.n_transaction);

@@ -28,7 +28,7 @@ struct node;
 void metrics_count_end(struct metrics *m, enum txn_outcome outcome, int64_t duration_us);
 void metrics_count_call(struct metrics *m, enum event_type verdict);
 void metrics_count_request(struct metrics *m, int status);
-/* Prometheus text format, version 0.0.4. */
-void metrics_render(const struct node *node, struct buf *out);
+/* Prometheus text format, version 0.0.4. `n_request`: requests not answered yet. */
+void metrics_render(const struct node *node, size_t n_request, struct buf *out);
 
 #endif /* NODE_METRICS_H */

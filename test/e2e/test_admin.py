@@ -43,9 +43,7 @@ def no_open_alert(api, part):
 
 
 def open_count(api, kind):
-    text = api.get("/metrics").body.decode()
-    line = [l for l in text.splitlines() if l.startswith('assent_alerts_open{kind="%s"}' % kind)]
-    return int(line[0].split()[-1])
+    return api.metric('assent_alerts_open{kind="%s"}' % kind)
 
 
 def test_exhausted_is_grouped_and_closes_itself(api, part, gids):

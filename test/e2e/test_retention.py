@@ -19,13 +19,6 @@ def count(assentd, table, gid):
     return assentd.db.value("SELECT count(*) FROM assent.%s WHERE gid = %%s" % table, gid)
 
 
-def metric(assentd, name):
-    for line in assentd.client.get("/metrics").body.decode().splitlines():
-        if line.startswith(name + " "):
-            return float(line.split()[1])
-    raise AssertionError(name)
-
-
 def test_what_goes_and_what_stays(short, part):
     api = short.client
     part.on("down", "commit", Answer(503))
@@ -44,7 +37,7 @@ def test_what_goes_and_what_stays(short, part):
         assert api.get("/v1/transactions/" + gid).status == 404
     assert short.state("mixed") == "mixed" and short.state("stuck") == "committing"
     assert count(short, "label", "mixed") == count(short, "label", "stuck") == 1
-    assert metric(short, "assent_purged_transactions_total") == 2
+    assert short.client.metric("assent_purged_transactions_total") == 2
     part.on("down", "commit", Answer(200))
     wait_until(lambda: not count(short, "txn", "stuck"), 15, "the purge of what ended late")
 
@@ -66,7 +59,7 @@ def test_many_and_history(short):
     wait_until(lambda: short.db.value("SELECT count(*) FROM assent.txn") == 4000, 20, "the purge")
     assert short.db.value("SELECT count(*) FROM assent.txn"
                           " WHERE ended_at IS NOT NULL AND outcome <> 3") == 0
-    wait_until(lambda: metric(short, "assent_purged_history_days_total") == 2, 10, "the days")
+    wait_until(lambda: short.client.metric("assent_purged_history_days_total") == 2, 10, "the days")
     assert short.db.value("SELECT count(*) FROM assent.history") == 0
     assert short.db.value("SELECT count(*) FROM pg_class WHERE relname LIKE 'history_2020%%'") == 0
     today = short.db.value("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")
@@ -77,5 +70,5 @@ def test_kept_by_default(fresh, part):
     fresh.client.put("g", {"mode": "2pc", "branches": [part.branch("a")]}, wait=10)
     other = Assentd(fresh.guard, name="config", args=["--retention-ms", "999"])
     assert other.spawn().wait(10) != 0
-    assert metric(fresh, "assent_purged_transactions_total") == 0
+    assert fresh.client.metric("assent_purged_transactions_total") == 0
     assert fresh.client.txn("g")["outcome"] == "committed"

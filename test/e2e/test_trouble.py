@@ -100,7 +100,8 @@ def test_stopped_while_the_database_hangs(fresh):
         with Stopped(backends(fresh, JOURNAL, READER)):
             waiting = [pool.submit(Client(fresh.url).get, path) for path in (
                 base, base + "/history", base + "/decision", "/readyz")]
-            assert fresh.client.get("/livez").status == 200
+            wait_until(lambda: fresh.client.metric("assent_http_requests_open") == 5,
+                       what="all of them to be asked")
             fresh.process.terminate()
             wait_until(lambda: "stopping" in fresh.process.stderr(), what="the first signal")
             fresh.process.terminate()

@@ -77,6 +77,13 @@ class Client:
         assert reply.status == 200, reply
         return reply.json
 
+    def metric(self, name):
+        """A sample of /metrics; `name` with its labels, when it has any."""
+        for line in self.get("/metrics").body.decode().splitlines():
+            if line.startswith(name + " "):
+                return float(line.split()[1])
+        raise AssertionError("there is no metric " + name)
+
     def decision(self, gid):
         reply = self.get("/v1/transactions/%s/decision" % gid)
         assert reply.status == 200, reply
