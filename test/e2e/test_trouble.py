@@ -10,12 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from harness.client import Client
+from harness.load import agreed, alive, two
 from harness.participant import Answer, Gate
 from harness.postgres import connect
 from harness.system import Assentd, binary
 from harness.wait import wait_until
-
-from test_crash import agreed, alive, two
 
 JOURNAL, READER = "assentd journal", "assentd reader"
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from harness.guard import Guard  # noqa: E402
 from harness.participant import Participant  # noqa: E402
