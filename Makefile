@@ -77,6 +77,7 @@ helper_src  := $(filter-out $(unit_src),$(wildcard test/unit/*.c))
 golden_src  := $(wildcard test/golden/*.c)
 sim_src     := $(wildcard test/sim/*.c)
 bench_src   := $(wildcard test/bench/*.c)
+limit_src   := $(wildcard test/bench/limit/*.c)
 
 coordinator_sql := $(sort $(wildcard sql/coordinator/[0-9]*.sql))
 participant_sql := $(sort $(wildcard sql/participant/[0-9]*.sql))
@@ -98,10 +99,11 @@ samples   := $(patsubst participants/samples/%.c,$(BUILD)/bin/%,$(sample_src))
 units     := $(patsubst test/unit/%.c,$(BUILD)/test/%,$(unit_src))
 golden    := $(if $(golden_src),$(BUILD)/test/golden)
 sim       := $(if $(sim_src),$(BUILD)/test/sim)
-benches   := $(patsubst test/bench/%.c,$(BUILD)/test/%,$(bench_src))
+benches   := $(patsubst test/bench/%.c,$(BUILD)/test/%,$(bench_src)) $(if $(limit_src),$(BUILD)/test/limit)
 
 all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src) $(sdk_src) \
-	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src)
+	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src) \
+	$(limit_src)
 
 .PHONY: all tests deps run test lint asan fuzz-api sim contract golden-rewrite bench install clean help tidy toolchain FORCE
 
@@ -207,7 +209,10 @@ $(BUILD)/test/golden: $(call objects,$(golden_src)) $(call part_libs,base core)
 $(BUILD)/test/sim: $(call objects,$(sim_src)) $(call part_libs,base core)
 	$(program)
 
-$(benches): $(BUILD)/test/%: $(BUILD)/obj/test/bench/%.o $(call part_libs,$(PARTS)) $(sdk_a)
+$(BUILD)/test/limit: $(call objects,$(limit_src)) $(call part_libs,base io)
+	$(program)
+
+$(filter-out %/limit,$(benches)): $(BUILD)/test/%: $(BUILD)/obj/test/bench/%.o $(call part_libs,$(PARTS)) $(sdk_a)
 	$(program)
 
 -include $(patsubst %.o,%.d,$(call objects,$(all_src)) $(coordinator_gen) $(participant_gen) $(openapi_gen))
@@ -262,7 +267,7 @@ golden-rewrite: $(BUILD)/test/golden
 	$< --rewrite
 
 bench: all $(benches)
-	@exec env BUILD='$(BUILD)' /usr/bin/python3 test/bench/bench.py
+	@exec env BUILD='$(BUILD)' /usr/bin/python3 test/bench/bench.py $(ARGS)
 
 doc_dir := $(DESTDIR)$(prefix)/share/doc/assent
 install: all

@@ -20,8 +20,9 @@ def binary(name):
 class Assentd:
     """`assentd --dev`. Keeps its port over restarts, so that addresses stay good."""
 
-    def __init__(self, guard, name="assentd", listen="127.0.0.1:0", args=()):
+    def __init__(self, guard, name="assentd", listen="127.0.0.1:0", args=(), program=None):
         self.guard, self.name, self.listen, self.args = guard, name, listen, list(args)
+        self.program = program or binary("assentd")
         # The path of a socket must stay below 90 bytes.
         self.dir = guard.path(name)
         self.db = Database(self.dir + "/s")
@@ -30,7 +31,7 @@ class Assentd:
 
     def spawn(self, *args):
         """Start without waiting until it serves."""
-        argv = [binary("assentd"), "--dev", "--dev-dir", self.dir, "--listen", self.listen]
+        argv = [self.program, "--dev", "--dev-dir", self.dir, "--listen", self.listen]
         self.process = self.guard.spawn(self.name, argv + self.args + list(args))
         return self.process
 

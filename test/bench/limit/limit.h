@@ -1,0 +1,78 @@
+/*
+ * limit.h - the bare loop: what a two-phase commit costs when nothing but its I/O is done.
+ *
+ *	limit CONNINFO PARTICIPANT...
+ *
+ * Serves like assentd on a free port of 127.0.0.1, prints `ready http://...`, until SIGTERM. Each
+ * request becomes the same two durable states, the same calls with the same headers to each
+ * PARTICIPANT, the same history rows and an answer of the same size: libmicrohttpd, libcurl and
+ * libpq in one epoll loop, the same statements on the same tables, one flush at a time. There is
+ * no state machine, no JSON, no retry, no timer and no check: it is what assentd is measured by.
+ * CONNINFO is a database that `assentd` has migrated and that nobody serves.
+ *
+ * main.c: the loop, and requests in. calls.c: calls out. flush.c: rows.
+ */
+#ifndef BENCH_LIMIT_H
+#define BENCH_LIMIT_H
+
+#include <microhttpd.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BRANCH_MAX 4
+
+/* A transaction waits for its creation, its prepares, its decision, its commits, its end. */
+enum phase {
+	PHASE_CREATE,
+	PHASE_PREPARE,
+	PHASE_DECIDE,
+	PHASE_COMMIT,
+	PHASE_END
+};
+
+struct txn {
+	struct MHD_Connection *connection;
+	struct txn *next; /* in the queue, or in a flush */
+	enum phase phase;
+	unsigned n_wait; /* calls */
+	bool seen;
+	char gid[48];
+	size_t len;
+	char body[2048];
+};
+
+extern struct limit {
+	int epoll;
+	bool mhd_run; /* a connection was resumed */
+	char **participant;
+	unsigned n_participant;
+	size_t in_flight;
+} limit;
+
+_Noreturn void die(const char *what);
+void watch(int fd, int op, uint32_t events);
+
+/* calls.c */
+void calls_init(void);
+void calls_start(struct txn *t, const char *op);
+/* Descriptors that became ready, then everything that has ended. */
+void calls_ready(int fd, uint32_t events);
+void calls_collect(void);
+int64_t calls_due_us(void);
+
+/* flush.c */
+void flush_init(const char *conninfo);
+int flush_fd(void);
+void flush_enqueue(struct txn *t, enum phase phase);
+void flush_attempt(const struct txn *t, unsigned branch, int64_t started_us);
+void flush_ready(void);
+/* When the next flush may go; INT64_MAX: there is none. */
+int64_t flush_due_us(void);
+void flush_send(void);
+
+/* main.c */
+void txn_answer(struct txn *t); /* its calls are done, the end may be written */
+void txn_free(struct txn *t);
+
+#endif /* BENCH_LIMIT_H */
