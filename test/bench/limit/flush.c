@@ -107,7 +107,7 @@ static void add_state(struct rows *r, const struct txn *t)
 
 	add_owner(column, t);
 	pg_array_add_int2(&column[3], (int16_t)(t->phase == PHASE_END ? 4 : 2));
-	pg_array_add_int2(&column[4], t->phase != PHASE_CREATE);
+	pg_array_add_int2(&column[4], t->phase == PHASE_CREATE ? 0 : 1);
 	add_time_if(&column[5], t->phase != PHASE_CREATE);
 	add_time_if(&column[6], t->phase == PHASE_END);
 	pg_array_add_bytes(&column[7], "\1\1\1\1", limit.n_participant);
