@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/crash.h"
 #include "base/log.h"
 #include "io/digest.h"
 
@@ -61,6 +62,7 @@ static void finish(struct exchange *x, int status, const char *content_type, str
 		http_request_reply(x->rq, status, "application/problem+json", text, (size_t)len,
 		                   header, 1);
 	} else {
+		crash_point(CRASH_ANSWER_BEFORE_SEND);
 		http_request_reply(x->rq, status, content_type, body->data ? body->data : "",
 		                   body->len, header, n);
 	}

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/percent.h"
 #include "base/unconst.h"
@@ -183,7 +184,8 @@ static void completed_run(void *cls, struct MHD_Connection *connection, void **r
 {
 	struct http_request *rq = *request;
 
-	(void)why;
+	if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+		crash_point(CRASH_ANSWER_SENT);
 	*request = NULL;
 	http_watch_wait(&((struct http_server *)cls)->watch, connection);
 	if (rq == NULL)

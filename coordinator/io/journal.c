@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "io/journal_alerts.h"
 #include "io/journal_rows.h"
@@ -113,6 +114,7 @@ static void flush(struct journal *j)
 	j->stats.n_flush++;
 	if (j->cfg.stall_us)
 		loop_timer_set(j->timer, j->flush_started_us + j->cfg.stall_us);
+	crash_point(CRASH_FLUSH_BEFORE_SEND);
 	if (j->create.n_row)
 		rc = columns_send(&j->create, batch, NULL);
 	if (rc == 0 && j->update.n_row)
@@ -123,7 +125,9 @@ static void flush(struct journal *j)
 		rc = alerts_send(&j->alerts, batch);
 	if (rc == 0 && history_flying(j)->n_row)
 		rc = columns_send(history_flying(j), batch, j->cfg.node);
+	crash_point(CRASH_FLUSH_BEFORE_SYNC);
 	pg_batch_send(batch, on_done, j);
+	crash_point(CRASH_FLUSH_SENT);
 	/* Half a batch was sent: what it did is of no use, the session's end says so to everyone. */
 	if (rc < 0)
 		pg_reconnect(j->cfg.pg, "out of memory while writing");
@@ -167,6 +171,7 @@ static void report_refused(struct journal *j, int err)
 		struct journal_entry *e = container_of(link, struct journal_entry, fly_link);
 
 		list_remove(&e->queue_link);
+		crash_point(CRASH_FLUSH_BEFORE_REFUSAL);
 		j->cfg.on_refused(j->cfg.ctx, e, err ? err : e->stored ? ERR_LOST : ERR_EXISTS);
 	}
 }
@@ -184,6 +189,8 @@ static void report_durable(struct journal *j)
 		e->stored = true;
 		j->stats.n_record++;
 		j->cfg.on_durable(j->cfg.ctx, e);
+		if (!list_empty(&j->fly))
+			crash_point(CRASH_FLUSH_BETWEEN_REPORTS);
 	}
 }
 
@@ -216,6 +223,7 @@ static void wake_waiters(struct journal *j)
 
 static void settle_written(struct journal *j, const struct pg_outcome *outcome)
 {
+	crash_point(CRASH_FLUSH_CONFIRMED);
 	if (sort_out(j, outcome) < 0) {
 		lose(j, "the database answered for rows that were not sent");
 		return;
@@ -267,6 +275,7 @@ static void settle_refused(struct journal *j, const struct pg_outcome *outcome)
 	log_error(NULL, "a flush of %zu records was refused: %s %s", n_row, outcome->sqlstate,
 	          outcome->message);
 	j->stats.n_split++;
+	crash_point(CRASH_FLUSH_SPLIT);
 	if (outcome->failed >= history_at && history_flying(j)->n_row) {
 		j->stats.n_history_dropped += history_flying(j)->n_row;
 		columns_reset(history_flying(j), COLUMNS_HISTORY);

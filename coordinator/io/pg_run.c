@@ -4,6 +4,7 @@
 #include <libpq-fe.h>
 #include <string.h>
 
+#include "base/crash.h"
 #include "io/pg.h"
 
 static void notice_drop(void *ctx, const PGresult *res)
@@ -98,6 +99,8 @@ int pg_run(const char *conninfo, const char *const *sql, size_t n_sql, struct bu
 	message_set(message, size, "");
 	err = connect_to(conninfo, &conn, message, size);
 	for (size_t i = 0; i < n_sql && err == 0; i++) {
+		if (i > 0)
+			crash_point(CRASH_MIGRATE_WITHIN_STEP);
 		PQclear(res);
 		res = PQexec(conn, sql[i]);
 		err = result_check(conn, res, message, size);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/crash.h"
 #include "io/sql.h"
 #include "node/node.h"
 #include "node/peer_stats.h"
@@ -92,6 +93,7 @@ void alerts_put(struct gtx *g, const struct effects *fx)
 			node_lost(g->node, "out of memory while raising an alert");
 			return;
 		}
+		crash_point(CRASH_ALERT_PUT);
 	}
 }
 

@@ -350,7 +350,8 @@ int config_read(struct config *c, int argc, char **argv, enum config_action *act
 		rc = ERR_NOMEM;
 	if (rc == 0)
 		rc = config_read_flags(&flags, argc, argv, action, why, why_size);
-	if (rc == 0 && *action != CONFIG_HELP && *action != CONFIG_VERSION) {
+	if (rc == 0 && *action != CONFIG_HELP && *action != CONFIG_VERSION &&
+	    *action != CONFIG_CRASH_POINTS) {
 		file = *flags.config ? flags.config : getenv("ASSENT_CONFIG");
 		rc = config_read_file(c, file ? file : DEFAULT_FILE, file != NULL, why, why_size);
 		if (rc == 0)
@@ -391,7 +392,9 @@ void config_print_help(void)
 	    "  assentd migrate [options]    make or upgrade the tables in --database\n"
 	    "  assentd hash-token           a token from stdin, its hash for token_file\n"
 	    "  --check-config               read everything, say what is wrong, and end\n"
-	    "  --print-config               every value and where it comes from\n\n"
+	    "  --print-config               every value and where it comes from\n"
+	    "  --list-crash-points          where ASSENT_CRASH_AT=NAME[:NTH] kills it under "
+	    "--dev\n\n"
 	    "Options (in a file: key = value; in the environment: ASSENT_KEY; SIGHUP reads\n"
 	    "both again and applies those marked *):\n");
 	for (size_t i = 0; i < N_OPTION; i++) {

@@ -70,8 +70,9 @@ enum config_action {
 	CONFIG_MIGRATE, /* `assentd migrate` */
 	CONFIG_HELP,
 	CONFIG_VERSION,
-	CONFIG_CHECK, /* --check-config */
-	CONFIG_PRINT, /* --print-config */
+	CONFIG_CHECK,        /* --check-config */
+	CONFIG_PRINT,        /* --print-config */
+	CONFIG_CRASH_POINTS, /* --list-crash-points */
 };
 
 /* Fills `c` from all sources. 0, or ERR_INVALID with one line that says what to do. */

@@ -184,7 +184,7 @@ int config_read_flags(struct config *c, int argc, char **argv, enum config_actio
 	} doing[] = {
 	    {"--help", CONFIG_HELP},          {"-h", CONFIG_HELP},
 	    {"--version", CONFIG_VERSION},    {"--check-config", CONFIG_CHECK},
-	    {"--print-config", CONFIG_PRINT},
+	    {"--print-config", CONFIG_PRINT}, {"--list-crash-points", CONFIG_CRASH_POINTS},
 	};
 
 	*action = CONFIG_SERVE;

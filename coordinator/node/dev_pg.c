@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "io/pg.h"
 
@@ -193,8 +194,12 @@ static int make_cluster(const struct dev_pg *d, char *why, size_t why_size)
 	pid = spawn(d, init_argv);
 	if (pid > 0)
 		(void)waitpid(pid, &status, 0);
-	if (status == 0 && rename(fresh, data) == 0)
+	if (status == 0)
+		crash_point(CRASH_DEV_INITDB_DONE);
+	if (status == 0 && rename(fresh, data) == 0) {
+		crash_point(CRASH_DEV_CLUSTER_MADE);
 		return 0;
+	}
 	(void)snprintf(why, why_size, "initdb failed: see %s/postgres.log", d->dir);
 	return ERR_IO;
 }
@@ -335,10 +340,13 @@ int dev_pg_start(const char *dir, struct dev_pg **out, char *conninfo, size_t si
 		rc = take_turn(d, &turn_fd, why, why_size);
 	if (rc == 0)
 		rc = make_cluster(d, why, why_size);
-	if (rc == 0 && postmaster(d) == 0)
+	if (rc == 0 && postmaster(d) == 0) {
 		rc = launch(d);
+		crash_point(CRASH_DEV_LAUNCHED);
+	}
 	if (rc == 0)
 		rc = await(d, admin, why, why_size);
+	crash_point(CRASH_DEV_ANSWERING);
 	if (rc == 0)
 		rc = make_database(admin, why, why_size);
 	if (turn_fd >= 0)
@@ -360,6 +368,7 @@ void dev_pg_tend(struct dev_pg *d)
 	log_warn(NULL, "the private PostgreSQL is gone; starting it again");
 	if (launch(d) < 0)
 		log_error(NULL, "the private PostgreSQL cannot be started");
+	crash_point(CRASH_DEV_RELAUNCHED);
 }
 
 void dev_pg_stop(struct dev_pg *d)
@@ -373,9 +382,11 @@ void dev_pg_stop(struct dev_pg *d)
 	if (d->lock_fd >= 0 && flock(d->lock_fd, LOCK_EX | LOCK_NB) == 0) {
 		pid = postmaster(d);
 		if (pid && kill(pid, SIGINT) == 0) {
+			crash_point(CRASH_DEV_STOPPING);
 			while (!died(d) && clock_mono_us() < until_us)
 				pause_briefly();
 		}
+		crash_point(CRASH_DEV_STOPPED);
 	}
 	if (d->lock_fd >= 0)
 		(void)close(d->lock_fd);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "node/alerts.h"
 #include "node/node.h"
@@ -80,15 +81,19 @@ static void perform(struct gtx *g, const struct action *act, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		const struct action *a = &act[i];
 
+		if (i > 0)
+			crash_point(CRASH_EFFECTS_BETWEEN);
 		switch (a->type) {
 		case ACT_CALL:
 			if (is_under_way(g, a))
 				participant_call(g, a);
 			break;
 		case ACT_ALERT:
+			crash_point(CRASH_ALERT_BEFORE_REPORT);
 			report_alert(g, a);
 			break;
 		case ACT_ALERT_CLOSE:
+			crash_point(CRASH_ALERT_CLOSED);
 			log_info(g->gid, "branch %s answers again", g->spec.branch[a->branch].id);
 			break;
 		case ACT_DECIDED:
@@ -96,6 +101,7 @@ static void perform(struct gtx *g, const struct action *act, size_t n)
 			          txn_outcome_str((enum txn_outcome)driver_visible(g)->outcome));
 			break;
 		case ACT_ENDED:
+			crash_point(CRASH_END_BEFORE_ANSWER);
 			census_count(&g->node->census, (enum census_rate)g->txn.outcome,
 			             clock_mono_us());
 			metrics_count_end(&g->node->metrics, g->txn.outcome,
@@ -120,6 +126,7 @@ static void hold_back(struct gtx *g, const struct effects *fx)
 	p->n = fx->n_act;
 	memcpy(p->act, fx->act, fx->n_act * sizeof p->act[0]);
 	list_push(&g->pending, &p->link);
+	crash_point(CRASH_EFFECTS_HELD_BACK);
 }
 
 static void release_held_back(struct gtx *g)
@@ -130,6 +137,7 @@ static void release_held_back(struct gtx *g)
 		if (p->seq > g->entry.durable_seq)
 			return;
 		list_remove(&p->link);
+		crash_point(CRASH_EFFECTS_BEFORE_RELEASE);
 		perform(g, p->act, p->n);
 		free(p);
 	}
@@ -149,10 +157,13 @@ static void put_record(struct gtx *g, bool forced)
 	    .state = (int16_t)g->txn.state,
 	    .outcome = (int16_t)g->txn.outcome,
 	};
+	bool decides = g->txn.outcome != OUTCOME_PENDING && g->decided_us == 0;
 	uint64_t seq;
 
-	if (g->txn.outcome != OUTCOME_PENDING && g->decided_us == 0)
+	if (decides) {
+		crash_point(CRASH_DECISION_BEFORE_RECORD);
 		g->decided_us = node_db_now_us(g->node);
+	}
 	if (txn_ended(g->txn.state) && g->ended_us == 0)
 		g->ended_us = node_db_now_us(g->node);
 	/* The commit of an interactive transaction starts the time for the votes. */
@@ -168,6 +179,10 @@ static void put_record(struct gtx *g, bool forced)
 	seq = journal_put(g->node->journal, &g->entry, &s, forced);
 	if (forced)
 		g->forced_seq = seq;
+	if (decides)
+		crash_point(CRASH_DECISION_RECORDED);
+	if (txn_ended(g->txn.state))
+		crash_point(CRASH_END_RECORDED);
 }
 
 static int step(struct gtx *g, const struct event *ev)
@@ -202,6 +217,7 @@ void driver_step(struct gtx *g, const struct event *ev)
 
 void driver_on_timer(void *ctx, int64_t now_us)
 {
+	crash_point(CRASH_TIMER_BEFORE_STEP);
 	driver_step(ctx, &(struct event){.type = EV_TIMER, .now_us = now_us});
 }
 
@@ -212,6 +228,7 @@ static void forget(struct gtx *g)
 	map_remove(&node->txns, &g->by_gid);
 	journal_set_load(node->journal, node->txns.n);
 	gtx_free(g);
+	crash_point(CRASH_FORGET_DONE);
 }
 
 void driver_on_durable(void *ctx, struct journal_entry *entry)
@@ -220,7 +237,9 @@ void driver_on_durable(void *ctx, struct journal_entry *entry)
 
 	(void)ctx;
 	census_update(g);
+	crash_point(CRASH_REPORT_BEFORE_ANSWERS);
 	answer_done(g);
+	crash_point(CRASH_REPORT_ANSWERED);
 	release_held_back(g);
 	if (txn_ended((enum txn_state)entry->durable.state) && journal_entry_idle(entry))
 		forget(g);
@@ -285,6 +304,7 @@ int driver_submit(struct gtx *g)
 	census_count(&node->census, RATE_SUBMITTED, now_us);
 	driver_step(g, &(struct event){.type = g->spec.interactive ? EV_BEGIN : EV_SUBMIT,
 	                               .now_us = now_us});
+	crash_point(g->spec.interactive ? CRASH_BEGIN_RECORDED : CRASH_SUBMIT_RECORDED);
 	return 0;
 }
 
@@ -314,12 +334,16 @@ int driver_enlist(struct gtx *g, const char *body, size_t len)
 	driver_step(g, &(struct event){.type = EV_ENLIST,
 	                               .now_us = clock_mono_us(),
 	                               .call_timeout_us = g->spec.branch[n].timeout_us});
+	crash_point(CRASH_ENLIST_RECORDED);
 	return 0;
 }
 
 int driver_close(struct gtx *g, enum event_type how)
 {
-	return step(g, &(struct event){.type = how, .now_us = clock_mono_us()});
+	int rc = step(g, &(struct event){.type = how, .now_us = clock_mono_us()});
+
+	crash_point(how == EV_COMMIT ? CRASH_COMMIT_RECORDED : CRASH_ROLLBACK_RECORDED);
+	return rc;
 }
 
 int driver_resume(struct gtx *g)

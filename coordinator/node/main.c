@@ -10,6 +10,7 @@
 
 #include "api/api.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "io/notify.h"
 #include "node/auth.h"
@@ -61,6 +62,7 @@ static void on_flushed(void *ctx, int err)
 
 	/* Lazy records that were lost are made again from what is durable. */
 	(void)err;
+	crash_point(CRASH_DRAIN_FLUSHED);
 	loop_stop(d->loop);
 }
 
@@ -69,6 +71,7 @@ static void leave(struct daemon *d)
 {
 	d->leaving = true;
 	driver_answer_waiters(&d->node);
+	crash_point(CRASH_DRAIN_BEFORE_LAST_FLUSH);
 	if (!node_ready(&d->node)) {
 		loop_stop(d->loop);
 		return;
@@ -116,6 +119,7 @@ static void on_stop_signal(void *ctx)
 	notify_send("STOPPING=1\nSTATUS=stopping");
 	d->node.draining = true;
 	api_quiesce(d->api);
+	crash_point(CRASH_DRAIN_BEGUN);
 	timer_set(&d->node.timers, &d->grace, clock_mono_us() + GRACE_US);
 	loop_hook_kick(d->hook);
 }
@@ -139,6 +143,7 @@ static void reload(struct daemon *d)
 	} else {
 		n = config_apply(&d->config, &next);
 		set_up_log(&d->config);
+		crash_point(CRASH_RELOAD_APPLIED);
 		log_info(NULL, "reload: the configuration was read again, %u changes", n);
 	}
 	config_release(&next);
@@ -252,6 +257,7 @@ static int serve(struct daemon *d)
 		rc = EXIT_SUCCESS;
 	}
 	node_hang_up(&d->node);
+	crash_point(CRASH_DRAIN_HUNG_UP);
 	api_free(d->api);
 	timers_retire(&d->node.timers, &d->grace);
 	timers_retire(&d->node.timers, &d->tend);
@@ -264,12 +270,40 @@ static int serve(struct daemon *d)
 	return rc;
 }
 
+/* A crash on purpose is for tests, and these have --dev. */
+static int arm_crash_point(const struct config *c, char *why, size_t size)
+{
+	const char *spec = getenv("ASSENT_CRASH_AT");
+	char fault[192];
+
+	if (!spec)
+		return 0;
+	if (!c->dev)
+		(void)snprintf(why, size,
+		               "ASSENT_CRASH_AT is for tests, with --dev only: unset it");
+	else if (crash_arm(spec, fault, sizeof fault) < 0)
+		(void)snprintf(why, size, "ASSENT_CRASH_AT: %s", fault);
+	else
+		return 0;
+	return ERR_INVALID;
+}
+
+static int list_crash_points(void)
+{
+	for (int p = CRASH_NONE + 1; p < CRASH_MAX; p++)
+		(void)printf("%-24s %s\n", crash_name((enum crash_point)p),
+		             crash_what((enum crash_point)p));
+	return EXIT_SUCCESS;
+}
+
 static int run(struct daemon *d, enum config_action action)
 {
 	char why[512];
 	int rc;
 
 	set_up_log(&d->config);
+	if (arm_crash_point(&d->config, why, sizeof why) < 0)
+		return complain_and_fail(why);
 	if (action == CONFIG_MIGRATE && !d->config.dev)
 		return migrate(d->config.database, false);
 	if (action == CONFIG_SERVE && config_take_access(&d->config, why, sizeof why) < 0)
@@ -317,6 +351,8 @@ static int act(struct daemon *d, enum config_action action)
 	case CONFIG_VERSION:
 		(void)printf("assentd " ASSENT_VERSION "\n");
 		return EXIT_SUCCESS;
+	case CONFIG_CRASH_POINTS:
+		return list_crash_points();
 	case CONFIG_CHECK:
 		return check(d);
 	case CONFIG_PRINT:

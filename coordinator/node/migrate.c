@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/buf.h"
+#include "base/crash.h"
 #include "io/pg.h"
 
 /* Generated from sql/coordinator/. */
@@ -96,8 +97,10 @@ int migrate_run(const char *conninfo, unsigned *applied, char *why, size_t why_s
 		char ignored[256]; /* `why` says why this one failed */
 		unsigned now;
 
+		crash_point(CRASH_MIGRATE_BEFORE_STEP);
 		rc = apply(conninfo, version + 1, why, why_size);
 		if (rc == 0) {
+			crash_point(CRASH_MIGRATE_AFTER_STEP);
 			++*applied;
 			version++;
 		} else if (read_version(conninfo, &now, ignored, sizeof ignored) == 0 &&

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/json_scan.h"
 #include "base/log.h"
 #include "core/verdict.h"
@@ -211,11 +212,13 @@ static void conclude(struct call *call, const struct http_result *r)
 	count_call(call, r, ev.now_us, ev.type);
 	log_debug(g->gid, "branch %s %s attempt %u: %s", g->spec.branch[call->branch].id,
 	          txn_op_str(call->op), call->attempt, verdict_str(ev.type));
+	crash_point(CRASH_CALL_JUDGED);
 	write_history(call, r, ev.type);
 	list_remove(&call->link);
 	list_remove(&call->failed);
 	free(call);
 	driver_step(g, &ev);
+	crash_point(CRASH_CALL_STEPPED);
 }
 
 static void on_result(void *ctx, const struct http_result *result)
@@ -223,6 +226,7 @@ static void on_result(void *ctx, const struct http_result *result)
 	struct call *call = ctx;
 
 	call->http = NULL;
+	crash_point(CRASH_CALL_REPLIED);
 	conclude(call, result);
 }
 
@@ -232,6 +236,7 @@ static void on_started(void *ctx)
 
 	call->started = true;
 	peer_call_started(call->peer);
+	crash_point(CRASH_CALL_STARTED);
 }
 
 /* The reply event must not come from inside the step that asked for the call. */
@@ -367,6 +372,7 @@ void participant_call(struct gtx *g, const struct action *act)
 		node_lost(g->node, "out of memory while calling a participant");
 		return;
 	}
+	crash_point(CRASH_CALL_BEFORE_START);
 	list_init(&call->failed);
 	list_push(&g->call, &call->link);
 	call->gtx = g;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "io/sql.h"
 #include "node/driver.h"
@@ -124,8 +125,11 @@ static int take_page(struct loader *l, const struct pg_result *r)
 	const char *gid;
 
 	for (size_t row = 0; row < n_row; row++) {
-		int rc = resume_row(l->node, r, row);
+		int rc;
 
+		if (row > 0)
+			crash_point(CRASH_RECOVER_BETWEEN_ROWS);
+		rc = resume_row(l->node, r, row);
 		if (rc < 0)
 			return rc;
 	}
@@ -162,12 +166,14 @@ static void on_page(void *ctx, const struct pg_outcome *outcome)
 		finish(l, rc);
 		return;
 	}
+	crash_point(CRASH_RECOVER_PAGE_CAME);
 	n_row = pg_rows(outcome->result[0]);
 	if (n_row > 0)
 		rc = take_page(l, outcome->result[0]);
 	if (rc == 0 && n_row == PAGE)
 		rc = next_page(l);
 	else if (rc == 0) {
+		crash_point(CRASH_RECOVER_LAST_PAGE_DONE);
 		finish(l, 0);
 		return;
 	}
@@ -182,6 +188,7 @@ static int next_page(struct loader *l)
 
 	if (!batch)
 		return ERR_IO;
+	crash_point(CRASH_RECOVER_BEFORE_PAGE);
 	pg_put_int2(&shard, l->shard);
 	pg_put_int8(&limit, PAGE);
 	pg_batch_add(batch, SQL_LOAD,

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "io/sql.h"
 #include "node/node.h"
@@ -65,6 +66,7 @@ static void on_day(void *ctx, const struct pg_outcome *outcome)
 
 	if (failed(n, outcome))
 		return;
+	crash_point(CRASH_PURGE_DAY_DONE);
 	if (pg_int(outcome->result[0], 0, 0)) {
 		n->retention.n_day++;
 		log_info(NULL, "dropped a day of history");
@@ -91,8 +93,10 @@ static void on_other(void *ctx, const struct pg_outcome *outcome)
 {
 	struct node *n = ctx;
 
-	if (!failed(n, outcome))
-		ask_history(n, SQL_PURGE_DAY, on_day);
+	if (failed(n, outcome))
+		return;
+	crash_point(CRASH_PURGE_OTHER_DONE);
+	ask_history(n, SQL_PURGE_DAY, on_day);
 }
 
 /* Rows of SQL_PURGE_PAGE: looked at, deleted, the last place. */
@@ -106,6 +110,7 @@ static void on_page(void *ctx, const struct pg_outcome *outcome)
 
 	if (failed(n, outcome))
 		return;
+	crash_point(CRASH_PURGE_PAGE_DONE);
 	row = outcome->result[0];
 	r->n_transaction += (uint64_t)pg_int(row, 0, 1);
 	if (pg_int(row, 0, 0) < BATCH) {

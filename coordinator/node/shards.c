@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "io/sql.h"
 #include "node/alerts.h"
@@ -46,6 +47,8 @@ static void on_partitions(void *ctx, const struct pg_outcome *outcome)
 	struct node *n = ctx;
 
 	/* Without them rows go to the default partition: slower to drop, nothing lost. */
+	if (!outcome->err)
+		crash_point(CRASH_PARTITIONS_MADE);
 	if (outcome->err && n->state != NODE_DOWN)
 		log_warn(NULL, "history partitions were not made: %s", outcome->message);
 }
@@ -69,6 +72,7 @@ static void on_loaded(struct node *n, int err)
 	n->waiting_for[0] = '\0';
 	log_info(NULL, "serving: cluster %s, %d shards, %zu unfinished transactions", n->cluster,
 	         NODE_SHARDS, n->txns.n);
+	crash_point(CRASH_RECOVER_DONE);
 	make_partitions(n);
 	alerts_count(n);
 }
@@ -113,6 +117,7 @@ static void on_taken(void *ctx, const struct pg_outcome *outcome)
 		node_lost(n, "unexpected rows while taking the shards");
 		return;
 	}
+	crash_point(CRASH_SHARDS_EPOCHS_RAISED);
 	n->state = NODE_LOADING;
 	journal_start(n->journal);
 	if (recover_start(n, on_loaded) < 0)
@@ -132,6 +137,7 @@ static void take(struct node *n)
 	pg_batch_add(batch, SQL_TAKE, &(struct pg_param){.data = name, .len = strlen(name)});
 	pg_batch_add(batch, SQL_HELLO, NULL);
 	pg_batch_send(batch, on_taken, n);
+	crash_point(CRASH_SHARDS_EPOCHS_SENT);
 }
 
 static void on_unlocked(void *ctx, const struct pg_outcome *outcome)
@@ -159,6 +165,7 @@ static void on_locked(void *ctx, const struct pg_outcome *outcome)
 	if (n->state != NODE_LOCKING)
 		return;
 	if (pg_int(outcome->result[0], 0, 0) == NODE_SHARDS) {
+		crash_point(CRASH_SHARDS_LOCKED);
 		take(n);
 		return;
 	}
@@ -168,6 +175,7 @@ static void on_locked(void *ctx, const struct pg_outcome *outcome)
 	               (long long)pg_int(outcome->result[0], 0, 2));
 	if (strcmp(before, n->waiting_for) != 0)
 		log_info(NULL, "waiting: %s", n->waiting_for);
+	crash_point(CRASH_SHARDS_BEFORE_UNLOCK);
 	if (send(n, SQL_UNLOCK, NULL, on_unlocked) < 0)
 		node_lost(n, "giving back locks failed");
 }
@@ -226,6 +234,7 @@ void shards_on_timer(void *ctx, int64_t now_us)
 
 void shards_give_up(struct node *n)
 {
+	crash_point(CRASH_SHARDS_BEFORE_GIVE_UP);
 	if (n->state >= NODE_LOADING)
 		journal_stop(n->journal);
 	if (n->state != NODE_DOWN)
@@ -234,6 +243,7 @@ void shards_give_up(struct node *n)
 	recover_stop(n);
 	timer_set(&n->timers, &n->retry, INT64_MAX);
 	driver_drop_all(n);
+	crash_point(CRASH_SHARDS_GIVEN_UP);
 }
 
 void shards_on_down(void *ctx, const char *why)
