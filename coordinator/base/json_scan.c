@@ -346,12 +346,14 @@ int json_scan_top_str(const char *text, size_t len, const char *name, char *out,
 	struct scan s = {.text = text, .len = len, .top_name = name};
 	const char *value;
 
-	/* Given twice it says nothing. */
-	if (scan_text(&s, NULL) != 0 || s.n_top != 1)
+	if (scan_text(&s, NULL) != 0 || s.n_top == 0)
 		return ERR_NOTFOUND;
 	value = text + s.top.at;
-	if (value[0] != '"' || s.top.len - 2 >= size || memchr(value, '\\', s.top.len) != NULL)
+	if (s.n_top == 1 && value[0] == 'n')
 		return ERR_NOTFOUND;
+	if (s.n_top > 1 || value[0] != '"' || s.top.len - 2 >= size ||
+	    memchr(value, '\\', s.top.len) != NULL)
+		return ERR_INVALID;
 	memcpy(out, value + 1, s.top.len - 2);
 	out[s.top.len - 2] = '\0';
 	return 0;

@@ -179,6 +179,15 @@ static void count_call(const struct call *call, const struct http_result *r, int
 		peer_wait_end(&note->wait);
 }
 
+void participant_read_member(const char *body, size_t len, const char *name, char *out, size_t size)
+{
+	int rc = json_scan_top_str(body, len, name, out, size);
+
+	/* {"vote": false} is no yes, whatever it is. */
+	if (rc < 0)
+		(void)snprintf(out, size, "%s", rc == ERR_NOTFOUND ? "" : "?");
+}
+
 static void conclude(struct call *call, const struct http_result *r)
 {
 	struct gtx *g = call->gtx;
@@ -188,12 +197,10 @@ static void conclude(struct call *call, const struct http_result *r)
 	    .err = r->err, .status = r->status, .vote = vote, .outcome = outcome};
 	struct event ev;
 
-	/* A body that was cut off or is not JSON has no members; the status still counts. */
+	/* A body that was cut off has no members; the status still counts. */
 	if (!r->err && !r->truncated && r->len) {
-		if (json_scan_top_str(r->body, r->len, "vote", vote, sizeof vote) < 0)
-			vote[0] = '\0';
-		if (json_scan_top_str(r->body, r->len, "outcome", outcome, sizeof outcome) < 0)
-			outcome[0] = '\0';
+		participant_read_member(r->body, r->len, "vote", vote, sizeof vote);
+		participant_read_member(r->body, r->len, "outcome", outcome, sizeof outcome);
 	}
 	ev = (struct event){
 	    .type = verdict_judge(call->op, call->one_phase, &answer),

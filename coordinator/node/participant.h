@@ -11,6 +11,11 @@
  * unless participant_cancel comes first. */
 void participant_call(struct gtx *g, const struct action *act);
 
+/* The top-level string member `name` of an answer; "" when it is absent, and "?" when it is there
+ * but no string that can be read. */
+void participant_read_member(const char *body, size_t len, const char *name, char *out,
+                             size_t size);
+
 /* Every call of `g` that is under way; their answers no longer matter. */
 void participant_cancel(struct gtx *g);
 

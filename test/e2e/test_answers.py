@@ -113,7 +113,9 @@ def test_a_409_is_a_no_whatever_else_it_says(api, part, gid, body):
     assert verdicts(api, gid, "a", "prepare", 1) == [(409, "no")]
 
 
-@pytest.mark.parametrize("body", ['{"vote":"no"}', '{"vote":"refused"}'])
+@pytest.mark.parametrize("body", [
+    '{"vote":"no"}', '{"vote":"refused"}', '{"vote":false}', '{"vote":"n\\u006f"}',
+    '{"vote":"no","vote":"no"}', '{"vote":"no, for a reason that takes some words"}'])
 def test_a_success_that_says_no_is_not_a_yes(api, part, gid, body):
     part.on("a", "prepare", Answer(200, body))
     assert api.put(gid, two(part), wait=10)["outcome"] == "aborted"
