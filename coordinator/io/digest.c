@@ -1,11 +1,14 @@
 /*
  * digest.c - hashes, signatures and random bytes.
+ *
+ * SHA-256 by the functions of libcrypto that allocate nothing: EVP would, and fail when memory is
+ * out, where nobody who needs a hash could go on.
  */
+#define OPENSSL_SUPPRESS_DEPRECATED
 /* libcrypto's name of a type is one of our errors. */
 #define ERR_STATE OPENSSL_ERR_STATE
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/sha.h>
 #undef ERR_STATE
 
@@ -21,9 +24,11 @@ _Static_assert(DIGEST_LEN == SHA256_DIGEST_LENGTH, "a digest is a SHA-256");
 
 void digest_sha256(const void *data, size_t len, uint8_t out[DIGEST_LEN])
 {
-	/* An empty message has no bytes, but libcrypto wants an address. */
-	if (SHA256(len > 0 ? data : "", len, out) == NULL)
-		abort();
+	SHA256_CTX sha;
+
+	SHA256_Init(&sha);
+	SHA256_Update(&sha, data, len);
+	SHA256_Final(out, &sha);
 }
 
 void digest_random(void *out, size_t len)
@@ -47,13 +52,31 @@ bool digest_equal(const uint8_t a[DIGEST_LEN], const uint8_t b[DIGEST_LEN])
 	return CRYPTO_memcmp(a, b, DIGEST_LEN) == 0;
 }
 
+/* RFC 2104. */
 void digest_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
                         uint8_t out[DIGEST_LEN])
 {
-	unsigned n = 0;
+	uint8_t pad[SHA256_CBLOCK] = {0};
+	SHA256_CTX sha;
 
-	if (key_len > INT_MAX || HMAC(EVP_sha256(), key, (int)key_len, data, len, out, &n) == NULL)
-		abort();
+	if (key_len > sizeof pad)
+		digest_sha256(key, key_len, pad);
+	else if (key_len > 0)
+		memcpy(pad, key, key_len);
+	for (size_t i = 0; i < sizeof pad; i++)
+		pad[i] ^= 0x36;
+	SHA256_Init(&sha);
+	SHA256_Update(&sha, pad, sizeof pad);
+	SHA256_Update(&sha, data, len);
+	SHA256_Final(out, &sha);
+	for (size_t i = 0; i < sizeof pad; i++)
+		pad[i] ^= 0x36 ^ 0x5c;
+	SHA256_Init(&sha);
+	SHA256_Update(&sha, pad, sizeof pad);
+	SHA256_Update(&sha, out, DIGEST_LEN);
+	SHA256_Final(out, &sha);
+	digest_wipe(pad, sizeof pad);
+	digest_wipe(&sha, sizeof sha);
 }
 
 void digest_put_base64(struct buf *out, const void *data, size_t len)

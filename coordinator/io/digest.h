@@ -13,6 +13,7 @@
 
 #define DIGEST_LEN 32
 
+/* Neither hash can fail. */
 void digest_sha256(const void *data, size_t len, uint8_t out[DIGEST_LEN]);
 /* Takes the same time whatever the bytes are. */
 bool digest_equal(const uint8_t a[DIGEST_LEN], const uint8_t b[DIGEST_LEN]);

@@ -62,7 +62,10 @@ int pg_conninfo_check(const char *conninfo, char *why, size_t size)
 	PQconninfoOption *option = PQconninfoParse(conninfo, &message);
 	int rc = option ? 0 : ERR_INVALID;
 
-	if (!option && message && message_is_harmless(message)) {
+	if (!option && (!message || strncmp(message, "out of memory", 13) == 0)) {
+		(void)snprintf(why, size, "out of memory");
+		rc = ERR_NOMEM;
+	} else if (!option && message_is_harmless(message)) {
 		message[strcspn(message, "\n")] = '\0';
 		(void)snprintf(why, size, "%s", message);
 	} else if (!option) {

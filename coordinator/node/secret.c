@@ -24,6 +24,12 @@ void secret_release(struct buf *b)
 	buf_release(b);
 }
 
+static int out_of_memory(char *why, size_t size)
+{
+	(void)snprintf(why, size, "out of memory");
+	return ERR_NOMEM;
+}
+
 static int read_all(int fd, struct buf *out)
 {
 	char chunk[4096];
@@ -70,7 +76,9 @@ static int read_file(const char *option, const char *path, struct buf *out, char
 		(void)snprintf(why, size, "%s: %.128s cannot be read: %s", option, path,
 		               strerror(errno));
 		rc = ERR_INVALID;
-	} else if (rc == 0 && (out->failed || out->len > SECRET_FILE_MAX)) {
+	} else if (rc == 0 && out->failed) {
+		rc = out_of_memory(why, size);
+	} else if (rc == 0 && out->len > SECRET_FILE_MAX) {
 		(void)snprintf(why, size, "%s: %.128s is larger than %zu bytes", option, path,
 		               SECRET_FILE_MAX);
 		rc = ERR_INVALID;
@@ -117,7 +125,9 @@ static int add_key(struct secret_keys *keys, const char *line, const char *where
 		(void)snprintf(why, size, "%s: behind %s there must be base64", where, KEY_PREFIX);
 		return ERR_INVALID;
 	}
-	if (key->failed || key->len < KEY_LEN_MIN) {
+	if (key->failed)
+		return out_of_memory(why, size);
+	if (key->len < KEY_LEN_MIN) {
 		(void)snprintf(why, size,
 		               "%s: a secret has at least %d bytes; make one with: "
 		               "echo " KEY_PREFIX "$(openssl rand -base64 32)",
@@ -152,10 +162,8 @@ int secret_keys_load(const char *option, const char *path, struct secret_keys **
 	char where[192];
 	int rc;
 
-	if (!keys) {
-		(void)snprintf(why, why_size, "out of memory");
-		return ERR_NOMEM;
-	}
+	if (!keys)
+		return out_of_memory(why, why_size);
 	(void)snprintf(where, sizeof where, "%s: %.128s", option, path);
 	rc = secret_read(option, path, &text, why, why_size);
 	if (rc == 0)

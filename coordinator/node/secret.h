@@ -15,7 +15,8 @@
 #define SECRET_FILE_MAX ((size_t)1024 * 1024)
 #define SECRET_KEYS_MAX 2
 
-/* The whole file of option `option`, with a NUL behind. 0, or ERR_INVALID with one line in `why`. */
+/* The whole file of option `option`, with a NUL behind. 0, ERR_INVALID or ERR_NOMEM,
+ * with one line in `why`. */
 int secret_read(const char *option, const char *path, struct buf *out, char *why,
                 size_t why_size) MUSTCHECK;
 /* The same for files that are no secret. */

@@ -64,7 +64,8 @@ struct assent_call;
 typedef const char *assent_header_fn(void *ctx, const char *name);
 
 /* Decodes and checks the Assent-* headers and copies `body`. The remaining time starts to run
- * here. ASSENT_E_INVALID: a header is missing or wrong; answer 400 with err->text. */
+ * here. ASSENT_E_INVALID: a header is missing or wrong; answer 400 with err->text.
+ * ASSENT_E_NOMEM: answer 503. */
 ASSENT_API int assent_call_new(struct assent_call **call, assent_header_fn *header, void *ctx,
                                const void *body, size_t len, struct assent_error *err);
 ASSENT_API void assent_call_free(struct assent_call *call);
@@ -99,7 +100,7 @@ ASSENT_API int assent_verifier_load(struct assent_verifier **verifier, const cha
 ASSENT_API void assent_verifier_free(struct assent_verifier *verifier);
 /* Whether webhook-signature (Standard Webhooks) of `call` is right, webhook-id that of its Assent-*
  * headers, and webhook-timestamp less than 5 minutes off. Otherwise ASSENT_E_INVALID: answer 401
- * with err->text, and do nothing. Thread-safe. */
+ * with err->text, and do nothing. ASSENT_E_NOMEM: nobody knows; answer 503. Thread-safe. */
 ASSENT_API int assent_verify(const struct assent_verifier *verifier, const struct assent_call *call,
                              assent_header_fn *header, void *ctx, struct assent_error *err);
 

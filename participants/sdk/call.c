@@ -152,7 +152,7 @@ static int make_name(struct assent_call *call, struct assent_error *err)
 		return 0;
 	}
 	if (!EVP_Digest(full, (size_t)len, hash, &n_hash, EVP_sha256(), NULL))
-		return sdk_fail(err, ASSENT_E_SYSTEM, "SHA-256 is not available");
+		return sdk_fail(err, ASSENT_E_NOMEM, "out of memory for SHA-256");
 	at = snprintf(call->name, sizeof(call->name), "assent:%s:", call->cluster);
 	for (unsigned i = 0; i < n_hash; i++)
 		at += snprintf(call->name + at, sizeof(call->name) - (size_t)at, "%02x", hash[i]);

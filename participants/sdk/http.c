@@ -172,12 +172,24 @@ static struct sdk_pool *choose_pool(const struct request *r)
 	return sdk_call_is_vote(r->call) ? s->first : s->second;
 }
 
+/* What we have no memory to look at is no mistake of the caller: that would be a no. */
+static bool refuse_call(struct request *r, int rc, int status, const struct assent_error *err)
+{
+	assent_reply_reason(r->reply, rc == ASSENT_E_NOMEM ? 503 : status, "%s", err->text);
+	return true;
+}
+
 /* True when the reply is set already. */
 static bool refuse_request(struct request *r)
 {
 	enum phase phase = atomic_load(&r->server->phase);
 	struct assent_error err;
+	int rc;
 
+	if (r->body.failed) {
+		assent_reply_reason(r->reply, 503, "out of memory");
+		return true;
+	}
 	if (r->body.len > SDK_BODY_MAX) {
 		assent_reply_reason(r->reply, 413, "a body has at most %d bytes", SDK_BODY_MAX);
 		return true;
@@ -188,16 +200,13 @@ static bool refuse_request(struct request *r)
 	}
 	if (r->target->route)
 		return false;
-	if (assent_call_new(&r->call, call_header, r->connection, r->body.data, r->body.len,
-	                    &err)) {
-		assent_reply_reason(r->reply, 400, "%s", err.text);
-		return true;
-	}
-	if (r->server->verifier &&
-	    assent_verify(r->server->verifier, r->call, call_header, r->connection, &err)) {
-		assent_reply_reason(r->reply, 401, "%s", err.text);
-		return true;
-	}
+	rc = assent_call_new(&r->call, call_header, r->connection, r->body.data, r->body.len, &err);
+	if (rc)
+		return refuse_call(r, rc, 400, &err);
+	if (r->server->verifier)
+		rc = assent_verify(r->server->verifier, r->call, call_header, r->connection, &err);
+	if (rc)
+		return refuse_call(r, rc, 401, &err);
 	if (strcmp(r->target->op, assent_call_op(r->call)) != 0) {
 		assent_reply_reason(r->reply, 400, "Assent-Op and the path disagree");
 		return true;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <stdio.h>
@@ -185,14 +186,16 @@ static bool sign(const struct key *key, const struct sdk_text *text, char out[BA
 	unsigned n = 0;
 
 	if (!HMAC(EVP_sha256(), key->data, (int)key->len, (const unsigned char *)text->data,
-	          text->len, mac, &n))
+	          text->len, mac, &n)) {
+		ERR_clear_error(); /* the thread's next user of libcrypto shall not find it */
 		return false;
+	}
 	return EVP_EncodeBlock((unsigned char *)out, mac, (int)n) == BASE64_LEN;
 }
 
 /* Every signature against every key, without stopping at a difference or at a match. */
-static bool any_matches(const struct assent_verifier *v, const char *signatures,
-                        const struct sdk_text *text)
+static int match_any(const struct assent_verifier *v, const char *signatures,
+                     const struct sdk_text *text)
 {
 	unsigned n_match = 0;
 
@@ -201,7 +204,7 @@ static bool any_matches(const struct assent_verifier *v, const char *signatures,
 		const char *s = signatures;
 
 		if (!sign(&v->key[i], text, expected))
-			return false;
+			return ASSENT_E_NOMEM;
 		for (int n = 0; *s && n < SIGNATURES_MAX; n++) {
 			size_t len = strcspn(s, " ");
 
@@ -210,7 +213,7 @@ static bool any_matches(const struct assent_verifier *v, const char *signatures,
 			s += len + strspn(s + len, " ");
 		}
 	}
-	return n_match > 0;
+	return n_match > 0 ? 0 : ASSENT_E_INVALID;
 }
 
 int assent_verify(const struct assent_verifier *v, const struct assent_call *call,
@@ -231,10 +234,11 @@ int assent_verify(const struct assent_verifier *v, const struct assent_call *cal
 		                "webhook-timestamp is more than %d minutes off", TOLERANCE_S / 60);
 	sdk_text_printf(&text, "%s.%s.", id, timestamp);
 	sdk_text_add(&text, call->body, call->len);
-	if (text.failed)
-		rc = sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
-	else if (!any_matches(v, signatures, &text))
-		rc = sdk_fail(err, ASSENT_E_INVALID, "webhook-signature is wrong");
+	rc = text.failed ? ASSENT_E_NOMEM : match_any(v, signatures, &text);
+	if (rc == ASSENT_E_NOMEM)
+		(void)sdk_fail(err, rc, "out of memory");
+	else if (rc)
+		(void)sdk_fail(err, rc, "webhook-signature is wrong");
 	sdk_text_release(&text);
 	return rc;
 }

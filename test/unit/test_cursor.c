@@ -7,10 +7,12 @@
 #include <stdint.h>
 /* cmocka.h must come after those. */
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/cursor.h"
 #include "api/list_query.h"
+#include "io/digest.h"
 
 static const uint8_t key[32] = "a key of thirty-two bytes, truly";
 
@@ -132,13 +134,43 @@ static void test_times(void **state)
 	}
 }
 
+/* RFC 4231 cases 1 and 6, a short key, one of just a block, and nothing at all. */
+static void test_hmac(void **state)
+{
+	static const struct {
+		int fill;
+		size_t key_len;
+		const char *text, *hex;
+	} row[] = {
+	    {0x0b, 20, "Hi There",
+	     "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"},
+	    {0x4a, 4, "what do ya want for nothing?",
+	     "20a7aaa49069a56e0ed3c462b949a369c3fac164b9f289bc3b94ad26097bb626"},
+	    {0xaa, 131, "Test Using Larger Than Block-Size Key - Hash Key First",
+	     "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"},
+	    {0xaa, 64, "", "db2cf93f633fcdfd9bb7f3b99763a63725cb8e38b4fa60a87d0e94b71d8b5970"},
+	    {0x0b, 0, "", "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+		uint8_t secret[131], mac[DIGEST_LEN];
+		char hex[2 * DIGEST_LEN + 1];
+
+		memset(secret, row[i].fill, sizeof secret);
+		digest_hmac_sha256(secret, row[i].key_len, row[i].text, strlen(row[i].text), mac);
+		for (size_t k = 0; k < DIGEST_LEN; k++)
+			(void)snprintf(hex + 2 * k, 3, "%02x", mac[k]);
+		assert_string_equal(hex, row[i].hex);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_round_trip),
-	    cmocka_unit_test(test_every_change_is_noticed),
-	    cmocka_unit_test(test_nonsense),
-	    cmocka_unit_test(test_times),
+	    cmocka_unit_test(test_round_trip), cmocka_unit_test(test_every_change_is_noticed),
+	    cmocka_unit_test(test_nonsense),   cmocka_unit_test(test_times),
+	    cmocka_unit_test(test_hmac),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
