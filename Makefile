@@ -78,6 +78,8 @@ golden_src  := $(wildcard test/golden/*.c)
 sim_src     := $(wildcard test/sim/*.c)
 bench_src   := $(wildcard test/bench/*.c)
 limit_src   := $(wildcard test/bench/limit/*.c)
+fuzz_src    := $(wildcard test/fuzz/fuzz_*.c)
+shim_src    := $(wildcard test/shim/*.c)
 
 coordinator_sql := $(sort $(wildcard sql/coordinator/[0-9]*.sql))
 participant_sql := $(sort $(wildcard sql/participant/[0-9]*.sql))
@@ -100,16 +102,23 @@ units     := $(patsubst test/unit/%.c,$(BUILD)/test/%,$(unit_src))
 golden    := $(if $(golden_src),$(BUILD)/test/golden)
 sim       := $(if $(sim_src),$(BUILD)/test/sim)
 benches   := $(patsubst test/bench/%.c,$(BUILD)/test/%,$(bench_src)) $(if $(limit_src),$(BUILD)/test/limit)
+fuzzers   := $(patsubst test/fuzz/%.c,$(BUILD)/test/%,$(fuzz_src))
+# libFuzzer has a main() of its own.
+with_fuzzer := $(findstring fuzzer,$(SANITIZE))
+fuzz_main := $(if $(with_fuzzer),,test/fuzz/replay.c)
+shims     := $(patsubst test/shim/%.c,$(BUILD)/test/%.so,$(shim_src))
 
 all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src) $(sdk_src) \
 	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src) \
-	$(limit_src)
+	$(limit_src) $(fuzz_src) test/fuzz/replay.c $(shim_src)
 
-.PHONY: all tests deps run test lint asan fuzz-api sim contract golden-rewrite bench install clean help tidy toolchain FORCE
+.PHONY: all tests fuzzers deps run test lint asan fuzz fuzz-api sim contract golden-rewrite bench install clean help tidy toolchain FORCE
 
 all: $(assentd) $(sdk_libs) $(samples)
 
-tests: all $(units) $(golden) $(sim) $(benches)
+tests: all $(units) $(golden) $(sim) $(benches) $(fuzzers) $(shims)
+
+fuzzers: $(fuzzers)
 
 # ---- rules ---------------------------------------------------------------------------------
 
@@ -141,6 +150,7 @@ endif
 # as far as an executable needs it.
 $(BUILD)/obj/participants/sdk/%.o: MODEL = -fPIC -fvisibility=hidden
 $(BUILD)/obj/gen/participant_sql.o: MODEL = -fPIC -fvisibility=hidden
+$(BUILD)/obj/test/shim/%.o: MODEL = -fPIC
 $(BUILD)/obj/gen/%.o: CFLAGS += -Wno-overlength-strings
 $(BUILD)/obj/%.o: MODEL = -fPIE
 
@@ -215,6 +225,16 @@ $(BUILD)/test/limit: $(call objects,$(limit_src)) $(call part_libs,base io)
 $(filter-out %/limit,$(benches)): $(BUILD)/test/%: $(BUILD)/obj/test/bench/%.o $(call part_libs,$(PARTS)) $(sdk_a)
 	$(program)
 
+$(fuzzers): EXTRA_LIBS = $(if $(with_fuzzer),-fsanitize=fuzzer)
+$(fuzzers): $(BUILD)/test/%: $(BUILD)/obj/test/fuzz/%.o $(call objects,$(fuzz_main)) \
+		$(call part_libs,$(PARTS)) $(sdk_a)
+	$(program)
+
+# Loaded in front of a program's libraries (LD_PRELOAD).
+$(shims): $(BUILD)/test/%.so: $(BUILD)/obj/test/shim/%.o
+	@mkdir -p $(@D)
+	$(call show,LD) $(LINK) -shared -o $@ $(filter %.o,$^)
+
 -include $(patsubst %.o,%.d,$(call objects,$(all_src)) $(coordinator_gen) $(participant_gen) $(openapi_gen))
 
 # clang-tidy, a stamp per file: an object is older than its sources and headers allow, so is its
@@ -253,6 +273,14 @@ asan: deps
 fuzz-api: deps
 	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(BUILD) all
 	@exec env BUILD='$(BUILD)' /usr/bin/python3 test/fuzz/fuzz.py
+
+# T seconds in all, two fuzzers at a time. New inputs and crashes are kept in $(BUILD)/fuzz.
+T ?= 600
+fuzz:
+	@test/deps.sh build fuzz
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(BUILD)/fuzz CC=clang \
+		SANITIZE=fuzzer-no-link,address,undefined fuzzers
+	@exec env BUILD='$(BUILD)/fuzz' /usr/bin/python3 test/fuzz/libfuzzer.py $(T)
 
 SEED ?= 1
 N    ?= 100000
@@ -295,6 +323,7 @@ help:
 	@echo 'make test            every test; ends with "N passed, N failed"'
 	@echo 'make lint            formatter, clang-tidy, gcc and clang with -Werror'
 	@echo 'make asan            the tests under the address and undefined-behaviour sanitizers'
+	@echo 'make fuzz T=600      coverage-guided fuzzers of everything untrusted (libFuzzer)'
 	@echo 'make fuzz-api        requests made out of api/openapi.yaml (schemathesis, from PyPI)'
 	@echo 'make sim SEED= N=    the simulator alone'
 	@echo 'make golden-rewrite  accept what the golden tests print now'

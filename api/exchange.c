@@ -175,9 +175,9 @@ void exchange_method_not_allowed(struct exchange *x, const char *allow)
 }
 
 /* RFC 7240. What cannot be understood is no preference. */
-int64_t exchange_preferred_wait_us(const struct exchange *x)
+int64_t prefer_wait_us(const char *prefer)
 {
-	const char *s = http_request_header(x->rq, "Prefer");
+	const char *s = prefer;
 
 	while (s && *s) {
 		s += strspn(s, " \t,;");
@@ -192,6 +192,11 @@ int64_t exchange_preferred_wait_us(const struct exchange *x)
 		s += strcspn(s, ",;");
 	}
 	return 0;
+}
+
+int64_t exchange_preferred_wait_us(const struct exchange *x)
+{
+	return prefer_wait_us(http_request_header(x->rq, "Prefer"));
 }
 
 static bool is_json(const struct http_request *rq)

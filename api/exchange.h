@@ -51,7 +51,8 @@ void exchange_unauthorized(struct exchange *x, const char *detail);
 /* 405 with the methods that the path takes. */
 void exchange_method_not_allowed(struct exchange *x, const char *allow);
 
-/* Prefer: wait=SECONDS, bounded; 0 for none. */
+/* Prefer: wait=SECONDS, bounded; 0 for none. The header's value may be NULL. */
+int64_t prefer_wait_us(const char *prefer);
 int64_t exchange_preferred_wait_us(const struct exchange *x);
 
 /* Refusals of a writing request that need no look at its body: too large, not ready, and, with

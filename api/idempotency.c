@@ -60,10 +60,9 @@ static void derive_gid(const char *caller, const struct buf *key, char gid[GID_M
 		n += snprintf(gid + n, (size_t)(GID_MAX + 1 - n), "%02x", sum[i]);
 }
 
-enum problem idempotency_gid(const struct http_request *rq, const char *caller,
-                             char gid[GID_MAX + 1], struct complaint *c)
+enum problem idempotency_gid(const char *header, const char *caller, char gid[GID_MAX + 1],
+                             struct complaint *c)
 {
-	const char *header = http_request_header(rq, "Idempotency-Key");
 	struct buf key = BUF_INIT;
 	enum problem p = PROBLEM_NONE;
 

@@ -9,9 +9,9 @@
 
 #define IDEMPOTENCY_KEY_MAX 128
 
-/* The gid that the request's key stands for, always the same for a caller and a key; "" when it
- * has none. `caller` is "" for callers without a name. */
-enum problem idempotency_gid(const struct http_request *rq, const char *caller,
-                             char gid[GID_MAX + 1], struct complaint *c) MUSTCHECK;
+/* The gid that the header's key stands for, always the same for a caller and a key; "" when there
+ * is no header (NULL). `caller` is "" for callers without a name. */
+enum problem idempotency_gid(const char *header, const char *caller, char gid[GID_MAX + 1],
+                             struct complaint *c) MUSTCHECK;
 
 #endif /* API_IDEMPOTENCY_H */

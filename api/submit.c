@@ -114,16 +114,6 @@ static void wait_for(struct gtx *g, struct submit *s)
 	}
 }
 
-/* W3C Trace Context: version, trace id, parent id, flags. Anything else is not passed on. */
-static void take_trace(const struct http_request *rq, struct gtx *g)
-{
-	const char *trace = http_request_header(rq, "traceparent");
-
-	if (trace && strlen(trace) == sizeof g->traceparent - 1 &&
-	    strspn(trace, "0123456789abcdef-") == sizeof g->traceparent - 1)
-		memcpy(g->traceparent, trace, sizeof g->traceparent);
-}
-
 /* The gid that counts: the path's, the body's, the one that an Idempotency-Key stands for, or a
  * new one. */
 static enum problem choose_gid(const struct exchange *x, struct gtx *g, struct complaint *c)
@@ -138,7 +128,8 @@ static enum problem choose_gid(const struct exchange *x, struct gtx *g, struct c
 		(void)snprintf(g->gid, sizeof g->gid, "%s", x->gid[0] ? x->gid : g->spec.gid);
 		return PROBLEM_NONE;
 	}
-	p = idempotency_gid(x->rq, x->caller.name, g->gid, c);
+	p = idempotency_gid(http_request_header(x->rq, "Idempotency-Key"), x->caller.name, g->gid,
+	                    c);
 	if (p || g->gid[0])
 		return p;
 	digest_random(random, sizeof random);
@@ -211,6 +202,6 @@ void handle_submit(struct exchange *x)
 		exchange_problem(x, &c);
 		return;
 	}
-	take_trace(x->rq, g);
+	gtx_set_trace(g, http_request_header(x->rq, "traceparent"));
 	submit(x, g);
 }

@@ -210,6 +210,16 @@ def expand(token):
     return [token.replace(match.group(), part) for part in match.group(1).split(",")]
 
 
+def check_corpora(files):
+    """Each fuzzer has inputs that are tried again, and nothing is kept that nobody reads."""
+    fuzzers = {m[1] for p in files if (m := re.fullmatch(r"test/fuzz/fuzz_(\w+)\.c", p))}
+    kept = {p.split("/")[3] for p in files if p.startswith("test/fuzz/corpus/")}
+    for name in sorted(fuzzers - kept):
+        yield f"test/fuzz/fuzz_{name}.c: no corpus"
+    for name in sorted(kept - fuzzers):
+        yield f"test/fuzz/corpus/{name}: no fuzzer"
+
+
 def check_migrations(files):
     """Forward only and numbered without gaps: the number is the schema's version."""
     for room in ("coordinator", "participant"):
@@ -329,6 +339,8 @@ FAULTS = [
     (check_marks, fault("api/x.c", "/* TO" "DO */\n")),
     (check_machine_paths, fault("README.md", "see /ho" "me/me\n")),
     (check_readme_paths, fault("api/README.md", "Start with `api/gone.c`.\n")),
+    (check_corpora, fault("test/fuzz/fuzz_x.c", "")),
+    (check_corpora, fault("test/fuzz/corpus/x/a", "")),
     (check_migrations, fault("sql/coordinator/999_x.sql", "")),
     (check_routes, fault("api/routes.c", '{ "GET", "/nowhere", x },\n')),
     (check_contract, fault("api/openapi.json", "{}\n")),

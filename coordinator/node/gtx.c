@@ -96,6 +96,14 @@ static void prepare_entry(struct gtx *g)
 	e->n_enlisted_stored = e->n_enlisted; /* these were loaded */
 }
 
+/* W3C Trace Context: version, trace id, parent id, flags. Anything else is not passed on. */
+void gtx_set_trace(struct gtx *g, const char *trace)
+{
+	if (trace && strlen(trace) == sizeof g->traceparent - 1 &&
+	    strspn(trace, "0123456789abcdef-") == sizeof g->traceparent - 1)
+		memcpy(g->traceparent, trace, sizeof g->traceparent);
+}
+
 void gtx_participant_key(const char *participant, uint8_t key[JOURNAL_PARTICIPANT_LEN])
 {
 	uint8_t sha[DIGEST_LEN];

@@ -72,6 +72,9 @@ void gtx_free(struct gtx *g);
 /* After spec, gid and times are known: the txn and the journal's entry. */
 int gtx_prepare(struct gtx *g, int64_t deadline_mono_us) MUSTCHECK;
 
+/* What a request's traceparent says, or nothing. `trace` may be NULL. */
+void gtx_set_trace(struct gtx *g, const char *trace);
+
 /* Room for that many branches in all. */
 int gtx_reserve(struct gtx *g, unsigned n_branch) MUSTCHECK;
 

@@ -41,7 +41,12 @@ static int next_page(struct loader *l);
 
 static int64_t column_time_us(const struct pg_result *r, size_t row, enum load_column col)
 {
-	return pg_null(r, row, col) ? 0 : pg_int(r, row, col) + PG_EPOCH_US;
+	const int64_t beyond_us = INT64_MAX / 2; /* room for sums: "infinity" is a time, too */
+	int64_t us = pg_null(r, row, col) ? -PG_EPOCH_US : pg_int(r, row, col);
+
+	if (us < -PG_EPOCH_US)
+		return 0;
+	return us > beyond_us ? beyond_us : us + PG_EPOCH_US;
 }
 
 static void read_trace(struct gtx *g, const struct pg_result *r, size_t row)

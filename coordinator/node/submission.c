@@ -316,6 +316,9 @@ enum problem submission_add_stored(const char *blob, size_t len, struct arena *a
 
 	if (!copy)
 		return complain(complaint, PROBLEM_OVERLOADED, "", "out of memory");
+	if (len && !sub->interactive)
+		return complain(complaint, PROBLEM_MALFORMED_JSON, "",
+		                "branches joined what is not interactive");
 	while (at < len) {
 		uint32_t n;
 		enum problem p;
