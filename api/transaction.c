@@ -54,7 +54,7 @@ static void reply_live_decision(struct exchange *x, const struct gtx *g)
 	struct view v;
 
 	view_durable(&v, g);
-	reply_decision(x, g->entry.stored ? view_decision(&v) : "pending", false);
+	reply_decision(x, view_decision(&v), false);
 }
 
 static void on_stored_decision(void *ctx, enum stored_result result, const struct stored *stored)
@@ -65,10 +65,12 @@ static void on_stored_decision(void *ctx, enum stored_result result, const struc
 	/* It may have been submitted while the database was asked, and the shards may have gone. */
 	if (!node_ready(x->node) || result == STORED_UNKNOWN)
 		exchange_fail(x, PROBLEM_NOT_READY, CANNOT_READ);
-	else if (g)
+	else if (g && g->entry.stored)
 		reply_live_decision(x, g);
 	else if (result == STORED_FOUND)
 		reply_decision(x, view_decision(&stored->view), false);
+	else if (g)
+		reply_decision(x, "pending", false);
 	else
 		reply_decision(x, "abort", true); /* presumed abort: nobody was told to commit */
 }
@@ -83,7 +85,8 @@ void handle_decision(struct exchange *x)
 		return;
 	}
 	g = driver_find(x->node, x->gid);
-	if (g)
+	/* A creation on its way may be a repetition of what ended long ago: the database knows. */
+	if (g && g->entry.stored)
 		reply_live_decision(x, g);
 	else
 		stored_get_owned(x->node, x->gid, on_stored_decision, x);

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness.client import Client
 from harness.participant import Answer
 from harness.postgres import connect
 from harness.wait import wait_until
@@ -125,6 +126,29 @@ CHANGES = {
     "many": (lambda b: b.update(labels={"k%d" % n: "v" for n in range(16)}),
              ["/labels/x"] + ["/labels/k%d" % n for n in range(16)]),
 }
+
+
+def test_a_repetition_does_not_hide_the_decision(fresh, part, gid):
+    """Until the database knows the gid, a repetition looks like a new transaction, undecided."""
+    fresh.client.put(gid, two(part), wait=10)
+    wait_until(lambda: fresh.client.metric("assent_transactions_in_flight") == 0,
+               what="the transaction to be forgotten")
+    lock = connect(fresh.dir + "/s")
+    lock.autocommit = False
+    with ThreadPoolExecutor(9) as pool:
+        try:
+            lock.cursor().execute("LOCK TABLE assent.txn IN EXCLUSIVE MODE")
+            again = pool.submit(Client(fresh.url).put, gid, two(part))
+            wait_until(lambda: fresh.client.metric("assent_transactions_in_flight") == 1,
+                       what="the repetition")
+            asked = [pool.submit(Client(fresh.url).decision, gid) for _ in range(8)]
+            for _ in range(20):
+                assert fresh.client.get("/livez").status == 200
+        finally:
+            lock.rollback()
+            lock.close()
+        assert {a.result(30)["decision"] for a in asked} == {"commit"}
+        assert again.result(30)["outcome"] == "committed"
 
 
 @pytest.mark.parametrize("finished", [False, True], ids=["in memory", "finished"])
