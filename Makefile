@@ -112,7 +112,7 @@ all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src
 	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src) \
 	$(limit_src) $(fuzz_src) test/fuzz/replay.c $(shim_src)
 
-.PHONY: all tests fuzzers deps run test lint asan fuzz fuzz-api sim contract golden-rewrite bench install clean help tidy toolchain FORCE
+.PHONY: all tests fuzzers deps run test lint asan fuzz fuzz-api faults sim contract golden-rewrite bench install clean help tidy toolchain FORCE
 
 all: $(assentd) $(sdk_libs) $(samples)
 
@@ -282,10 +282,15 @@ fuzz:
 		SANITIZE=fuzzer-no-link,address,undefined fuzzers
 	@exec env BUILD='$(BUILD)/fuzz' /usr/bin/python3 test/fuzz/libfuzzer.py $(T)
 
-SEED ?= 1
 N    ?= 100000
 sim: $(BUILD)/test/sim
-	$< $(SEED) $(N)
+	$< $(or $(SEED),1) $(N)
+
+# Everything is killed and stopped for T seconds while clients submit; without SEED a random one.
+faults: deps
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(BUILD) all
+	@exec env BUILD='$(BUILD)' PYTHONPATH=test PYTHONDONTWRITEBYTECODE=1 \
+		/usr/bin/python3 -m faults $(T) $(SEED)
 
 # After a change of api/openapi.yaml or of the table of problems.
 contract:
@@ -325,6 +330,7 @@ help:
 	@echo 'make asan            the tests under the address and undefined-behaviour sanitizers'
 	@echo 'make fuzz T=600      coverage-guided fuzzers of everything untrusted (libFuzzer)'
 	@echo 'make fuzz-api        requests made out of api/openapi.yaml (schemathesis, from PyPI)'
+	@echo 'make faults T= SEED= kill and stop everything for T seconds while clients submit'
 	@echo 'make sim SEED= N=    the simulator alone'
 	@echo 'make golden-rewrite  accept what the golden tests print now'
 	@echo 'make contract        after changing api/openapi.yaml or the table of problems'

@@ -1,0 +1,1 @@
+"""Everything is killed and stopped while clients submit; afterwards all must agree."""
