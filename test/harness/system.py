@@ -23,6 +23,7 @@ class Assentd:
     def __init__(self, guard, name="assentd", listen="127.0.0.1:0", args=(), program=None):
         self.guard, self.name, self.listen, self.args = guard, name, listen, list(args)
         self.program = program or binary("assentd")
+        self.env = {}
         # The path of a socket must stay below 90 bytes.
         self.dir = guard.path(name)
         self.db = Database(self.dir + "/s")
@@ -32,7 +33,7 @@ class Assentd:
     def spawn(self, *args):
         """Start without waiting until it serves."""
         argv = [self.program, "--dev", "--dev-dir", self.dir, "--listen", self.listen]
-        self.process = self.guard.spawn(self.name, argv + self.args + list(args))
+        self.process = self.guard.spawn(self.name, argv + self.args + list(args), self.env)
         return self.process
 
     def start(self, *args):
