@@ -14,6 +14,7 @@
 #include "server.h"
 
 #define CONNECTION_TIMEOUT_S 60
+#define BODY_READ_MAX        (8 * (size_t)SDK_BODY_MAX) /* and dropped, when it is too long */
 #define STOP_US              2000000
 #define POLL_NS              1000000
 
@@ -118,18 +119,25 @@ static const struct target *find_target(struct request *r, const char *method, c
 	return NULL;
 }
 
-static bool is_too_long(struct MHD_Connection *connection)
+/* Whoever announces more than the limit is told at once only when he waits for it, or when it is
+ * too much to read: a connection that is closed while its sender still writes may be reset before
+ * he reads why. */
+static bool is_too_long(struct MHD_Connection *connection, bool *at_once)
 {
 	const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
 	                                                 "Content-Length");
+	unsigned long long n = length ? strtoull(length, NULL, 10) : 0;
 
-	return length && strtoull(length, NULL, 10) > SDK_BODY_MAX;
+	*at_once = n > BODY_READ_MAX ||
+	           MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Expect");
+	return n > SDK_BODY_MAX;
 }
 
 static enum MHD_Result begin_request(struct assent_server *s, struct MHD_Connection *connection,
                                      const char *method, const char *path, void **out)
 {
 	struct request *r = calloc(1, sizeof(*r));
+	bool at_once;
 
 	if (!r || !(r->reply = assent_reply_new())) {
 		free(r);
@@ -142,10 +150,11 @@ static enum MHD_Result begin_request(struct assent_server *s, struct MHD_Connect
 	*out = r;
 	if (!find_target(r, method, path)) {
 		r->ready = true;
-	} else if (is_too_long(connection)) {
-		/* Answered before the body is read, which closes the connection. */
+	} else if (is_too_long(connection, &at_once)) {
 		assent_reply_reason(r->reply, 413, "a body has at most %d bytes", SDK_BODY_MAX);
-		return answer(r);
+		r->ready = true;
+		if (at_once)
+			return answer(r);
 	}
 	return MHD_YES;
 }
@@ -154,7 +163,7 @@ static enum MHD_Result begin_request(struct assent_server *s, struct MHD_Connect
  * while, so that the sender gets to read why. */
 static enum MHD_Result collect_body(struct request *r, const char *data, size_t *len)
 {
-	r->body.failed |= r->body.len + *len > 8 * (size_t)SDK_BODY_MAX;
+	r->body.failed |= r->body.len + *len > BODY_READ_MAX;
 	if (r->body.failed)
 		return MHD_NO;
 	if (!r->ready)

@@ -9,6 +9,9 @@
 #include "private_pg.h"
 #include "sdk_fixture.h"
 
+/* Beyond what a loaded machine takes for any call here. */
+#define CALL_MS 30000
+
 static struct private_pg *server;
 static const char *namespace = "default";
 
@@ -157,7 +160,7 @@ struct assent_call *fixture_call_ms(const char *gid, const char *op, int timeout
 
 struct assent_call *fixture_call(const char *gid, const char *op)
 {
-	return fixture_call_ms(gid, op, 5000);
+	return fixture_call_ms(gid, op, CALL_MS);
 }
 
 enum assent_vote fixture_work(const struct assent_call *call, PGconn *conn,
@@ -219,5 +222,5 @@ int fixture_do_ms(PGconn *conn, const char *gid, const char *op, int timeout_ms,
 
 int fixture_do(PGconn *conn, const char *gid, const char *op, struct business *business, char *body)
 {
-	return fixture_do_ms(conn, gid, op, 5000, business, body);
+	return fixture_do_ms(conn, gid, op, CALL_MS, business, body);
 }
