@@ -112,7 +112,7 @@ all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src
 	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src) \
 	$(limit_src) $(fuzz_src) test/fuzz/replay.c $(shim_src)
 
-.PHONY: all tests fuzzers deps run test lint asan fuzz fuzz-api faults sim contract golden-rewrite bench install clean help tidy toolchain FORCE
+.PHONY: all tests fuzzers deps run test lint asan fuzz fuzz-api faults sim mutants contract golden-rewrite bench install clean help tidy toolchain FORCE
 
 all: $(assentd) $(sdk_libs) $(samples)
 
@@ -292,6 +292,13 @@ faults: deps
 	@exec env BUILD='$(BUILD)' PYTHONPATH=test PYTHONDONTWRITEBYTECODE=1 \
 		/usr/bin/python3 -m faults $(T) $(SEED)
 
+# Seeded bugs, each of which a test must catch. ONLY=name for one of them, QUICK=1 for those that
+# need no daemon.
+ONLY  ?=
+QUICK ?=
+mutants: deps
+	@exec test/mutants/run $(if $(QUICK),--quick) $(ONLY)
+
 # After a change of api/openapi.yaml or of the table of problems.
 contract:
 	/usr/bin/python3 api/contract.py
@@ -332,6 +339,7 @@ help:
 	@echo 'make fuzz-api        requests made out of api/openapi.yaml (schemathesis, from PyPI)'
 	@echo 'make faults T= SEED= kill and stop everything for T seconds while clients submit'
 	@echo 'make sim SEED= N=    the simulator alone'
+	@echo 'make mutants         bugs put into a copy of the tree; the tests must catch each (ONLY=name)'
 	@echo 'make golden-rewrite  accept what the golden tests print now'
 	@echo 'make contract        after changing api/openapi.yaml or the table of problems'
 	@echo 'make bench           measure'

@@ -14,9 +14,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(ROOT / "api"))
+sys.path[:0] = [str(ROOT / "api"), str(ROOT / "test/mutants")]
 
 import contract  # noqa: E402
+import table  # noqa: E402
 
 BUILD = ROOT / (os.environ.get("BUILD") or "build")
 FUNCTION_LINES, FILE_LINES = 70, 500
@@ -262,6 +263,11 @@ def check_contract(files):
             yield f"{name}: not up to date; run make contract"
 
 
+def check_mutants(files):
+    """Seeded bugs that no longer fit the tree would be caught by nobody, and nobody would notice."""
+    yield from table.complaints(files)
+
+
 def check_compose(files):
     done = subprocess.run(
         ["docker-compose", "-f", "-", "config"], cwd=ROOT, text=True, capture_output=True,
@@ -323,6 +329,7 @@ def fault(path, text):
 
 
 LONG = "int f(void)\n{\n" + "\tg();\n" * 71 + "}\n"
+MUTANT = "== x\nIt breaks.\nfile: coordinator/base/err.c\ntest: %s\n-%s\n"
 # check, what is planted (files, or a set for the checks that read symbols)
 FAULTS = [
     (check_top_level, fault("docs/x.md", "")),
@@ -344,6 +351,8 @@ FAULTS = [
     (check_migrations, fault("sql/coordinator/999_x.sql", "")),
     (check_routes, fault("api/routes.c", '{ "GET", "/nowhere", x },\n')),
     (check_contract, fault("api/openapi.json", "{}\n")),
+    (check_mutants, fault("test/mutants/x.txt", MUTANT % ("golden commit", "\tnowhere();"))),
+    (check_mutants, fault("test/mutants/x.txt", MUTANT % ("unit/test_core gone", "}"))),
     (check_compose, fault("docker-compose.yml", "services: [\n")),
     (check_compose, fault("docker-compose.yml", "services: {a: {image: b, ports: ['1:1']}}\n")),
     (check_purity, {"malloc"}),

@@ -168,6 +168,15 @@ def test_transaction_with_tokens(world, part, gid):
         assert "Authorization" not in call.headers
 
 
+def test_keys_of_two_callers(world, part, gid):
+    """An Idempotency-Key is its caller's own."""
+    assentd, tokens = world
+    body = {"mode": "2pc", "branches": [part.branch("a")]}
+    gids = [Client(assentd.url, tokens.token[name]).submit(
+        body, 10, headers={"Idempotency-Key": gid})["gid"] for name in ("submit", "here", "submit")]
+    assert gids[0] == gids[2] != gids[1]
+
+
 def test_refused_before_anything_is_done(world, part, gid):
     assentd, tokens = world
     body = {"mode": "2pc", "branches": [part.branch("a")]}

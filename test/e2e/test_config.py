@@ -224,6 +224,21 @@ def test_reload(guard, part, gids):
     wait_until(lambda: daemon.said("level=debug"), 10, "a line for debugging")
     assert daemon.said("reload: log_level is now debug") and daemon.said(".conf line 1)")
 
+    # Who was accepted and is not allowed any more is not called, until he is again.
+    part.on("b", "prepare", Answer(503))
+    gid = gids()
+    assert daemon.client.put(gid, body(named(part.url("a")), named(part.url("b"), "b"))).status == 202
+    part.wait_calls(1, "b", "prepare")
+    daemon.reload("log_level = debug", "participant_allow = http://127.0.0.1:1")
+    part.on("b", "prepare", Answer(200))
+    wait_until(lambda: daemon.said("is not called: "), 20, "a call that is not made")
+    n_calls = len(part.calls("b"))
+    seen = daemon.process.stderr().count("is not called: ")
+    wait_until(lambda: daemon.process.stderr().count("is not called: ") > seen, 20, "another")
+    assert len(part.calls("b")) == n_calls
+    daemon.reload("log_level = debug", allow)
+    assert daemon.client.ended(gid)["outcome"] == "committed"
+
     # What is broken changes nothing, not even the lines before the fault.
     daemon.reload("participant_allow =", "nonsense", expect="reload: nothing is changed")
     assert daemon.said("line 2: a line is")

@@ -99,14 +99,16 @@ def test_deadline_rolls_back_what_was_left_behind(api, part, gid):
     assert close(api, gid, "rollback")["outcome"] == "aborted"
 
 
-def test_votes_have_their_own_time(api, part, gid):
-    """The deadline of the whole is long over when the votes' has just begun."""
+def test_votes_have_their_own_time(api, shared, part, gid):
+    """It begins with the commit, and is what a restart would go by."""
     part.on("account", "prepare", *[Answer(503)] * 3 + [Answer(200)])
-    begin(api, gid, timeout_ms=400, vote_timeout_ms=20000)
+    begin(api, gid, timeout_ms=20000, vote_timeout_ms=600000)
     for name in ("stock", "account"):
         enlist(api, gid, part.branch(name))
     reply = close(api, gid, "commit", wait=20)
     assert reply["outcome"] == "committed"
+    stored = "SELECT extract(epoch FROM deadline_at - created_at) FROM assent.txn WHERE gid = %s"
+    assert 600 <= shared.db.value(stored, gid) < 620
 
 
 def test_every_call_may_be_repeated(api, part, gid):

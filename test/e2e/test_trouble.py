@@ -148,6 +148,8 @@ def test_paused_owner(fresh, guard, part, gids):
     second.spawn()
     wait_until(lambda: "waiting: another node" in second.process.stderr(), 20, "the second")
 
+    epochs = fresh.db.query("SELECT shard, epoch + 1 FROM assent.shard ORDER BY 1")
+
     def rows():
         return (fresh.db.query("SELECT shard, epoch FROM assent.shard ORDER BY 1"),
                 fresh.db.query("SELECT gid, epoch, state, ended_at FROM assent.txn ORDER BY 1"))
@@ -165,6 +167,7 @@ def test_paused_owner(fresh, guard, part, gids):
             assert second.client.put(gid, two(part), wait=10)["outcome"] == "committed"
             fresh.wait_state(gid, "committed")
         before = rows()
+        assert before[0] == epochs
         fresh.process.resume()
         # It was stored, and that is still known; nothing is known about the other.
         assert (kept.result(20).status, kept.result()["outcome"]) == (202, "pending")
@@ -191,6 +194,50 @@ def test_raised_epochs_are_noticed_without_traffic(fresh, part, gids):
     reply = fresh.client.put(gid, two(part))
     assert (reply.status, reply["detail"]) == (503, "the transaction was not stored; try again")
     wait_until(lambda: fresh.client.put(gid, two(part), wait=10).status == 200, what="a new epoch")
+
+
+def test_a_refused_decision_is_made_by_whoever_owns_it(fresh, part, gid):
+    """Another node took the shards: this one's decision is not written and not carried out."""
+    hold = Gate()
+    part.on("b", "prepare", Answer(gate=hold))
+    fresh.client.put(gid, two(part))
+    part.wait_calls(2)
+    fresh.db.query("UPDATE assent.shard SET epoch = epoch + 1")
+    hold.open()
+    assert fresh.client.ended(gid)["outcome"] == "committed"
+    assert "no longer owns the shard" in fresh.process.stderr()
+    agreed(part)
+
+
+def test_some_of_the_locks(fresh, part, gid):
+    """Whoever cannot have all of them keeps none: two that met half-way would both wait for ever."""
+    fresh.kill9()
+    other = connect(fresh.dir + "/s")
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(1634956148, 5)")
+    fresh.spawn()
+    wait_until(lambda: "waiting: another node" in fresh.process.stderr(), 20, "it to wait")
+    wait_until(lambda: fresh.db.value(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted") == 1,
+        what="the others to be given back")
+    other.close()
+    assert fresh.ready().client.put(gid, two(part), wait=10)["outcome"] == "committed"
+
+
+def test_an_end_behind_a_finding_is_stored(fresh, part, gid):
+    """The last answer comes while the record of a heuristic finding is still under way."""
+    holds = {name: Gate() for name in "ab"}
+    part.on("a", "commit", Answer(409, '{"outcome":"aborted"}', gate=holds["a"]))
+    part.on("b", "commit", Answer(gate=holds["b"]))
+    fresh.client.put(gid, two(part))
+    part.wait_calls(2, op="commit")
+    with Locked(fresh) as lock:
+        holds["a"].open()
+        lock.wait_for_writer()
+        holds["b"].open()
+        wait_until(lambda: {b["state"] for b in fresh.client.txn(gid)["branches"]} == {
+            "heuristic_aborted", "committed"}, what="the last answer")
+    fresh.wait_state(gid, "mixed")
 
 
 def test_a_gid_of_ours_is_told_when_its_fate_is_unknown(fresh, part):
