@@ -79,6 +79,7 @@ sim_src     := $(wildcard test/sim/*.c)
 bench_src   := $(wildcard test/bench/*.c)
 limit_src   := $(wildcard test/bench/limit/*.c)
 fuzz_src    := $(wildcard test/fuzz/fuzz_*.c)
+subject_src := $(wildcard test/sdk/*.c)
 shim_src    := $(wildcard test/shim/*.c)
 
 coordinator_sql := $(sort $(wildcard sql/coordinator/[0-9]*.sql))
@@ -106,17 +107,18 @@ fuzzers   := $(patsubst test/fuzz/%.c,$(BUILD)/test/%,$(fuzz_src))
 # libFuzzer has a main() of its own.
 with_fuzzer := $(findstring fuzzer,$(SANITIZE))
 fuzz_main := $(if $(with_fuzzer),,test/fuzz/replay.c)
+subjects  := $(patsubst test/sdk/%.c,$(BUILD)/test/%,$(subject_src))
 shims     := $(patsubst test/shim/%.c,$(BUILD)/test/%.so,$(shim_src))
 
 all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src) $(sdk_src) \
 	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src) \
-	$(limit_src) $(fuzz_src) test/fuzz/replay.c $(shim_src)
+	$(limit_src) $(fuzz_src) test/fuzz/replay.c $(subject_src) $(shim_src)
 
 .PHONY: all tests fuzzers deps run test lint asan fuzz fuzz-api faults sim mutants contract golden-rewrite bench install clean help tidy toolchain FORCE
 
 all: $(assentd) $(sdk_libs) $(samples)
 
-tests: all $(units) $(golden) $(sim) $(benches) $(fuzzers) $(shims)
+tests: all $(units) $(golden) $(sim) $(benches) $(fuzzers) $(subjects) $(shims)
 
 fuzzers: $(fuzzers)
 
@@ -223,6 +225,9 @@ $(BUILD)/test/limit: $(call objects,$(limit_src)) $(call part_libs,base io)
 	$(program)
 
 $(filter-out %/limit,$(benches)): $(BUILD)/test/%: $(BUILD)/obj/test/bench/%.o $(call part_libs,$(PARTS)) $(sdk_a)
+	$(program)
+
+$(subjects): $(BUILD)/test/%: $(BUILD)/obj/test/sdk/%.o $(sdk_a)
 	$(program)
 
 $(fuzzers): EXTRA_LIBS = $(if $(with_fuzzer),-fsanitize=fuzzer)

@@ -89,13 +89,14 @@ class Service:
     def __init__(self, guard, name, database, listen="127.0.0.1:0", args=()):
         self.guard, self.name, self.db = guard, name, database
         self.listen, self.args = listen, list(args)
+        self.program, self.env = binary(name), None
         self.process = None
         self.url = None
 
     def start(self):
         self.process = self.guard.spawn(self.name, [
-            binary(self.name), "--listen", self.listen, "--database", self.db.conninfo]
-            + self.args)
+            self.program, "--listen", self.listen, "--database", self.db.conninfo]
+            + self.args, self.env)
         self.url = self.process.ready_url()
         self.listen = self.url.split("//")[1]
         return self
@@ -111,12 +112,13 @@ class Service:
 
 
 class Shop:
-    """order, stock and account, each with a database of its own on assentd's PostgreSQL."""
+    """order, stock and account, each with a database of its own on assentd's PostgreSQL.
+    `suffix` is put behind the databases' names, for shops beside each other."""
 
-    def __init__(self, assentd, listen=("127.0.0.1:0",) * 3):
+    def __init__(self, assentd, listen=("127.0.0.1:0",) * 3, suffix=""):
         guard = assentd.guard
         names = {"order": "orders", "stock": "stock", "account": "account"}
-        databases = {n: assentd.database(d) for n, d in names.items()}
+        databases = {n: assentd.database(d + suffix) for n, d in names.items()}
         self.order, self.stock, self.account = (
             Service(guard, n, databases[n], address) for n, address in zip(names, listen))
         self.services = (self.order, self.stock, self.account)
