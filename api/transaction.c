@@ -12,11 +12,13 @@ static void on_stored(void *ctx, enum stored_result result, const struct stored 
 	struct exchange *x = ctx;
 	struct complaint c;
 
-	if (result == STORED_FOUND) {
-		view_reply(&stored->view, x, true);
-	} else if (result == STORED_UNKNOWN || !node_ready(x->node)) {
-		/* A creation whose commit lost its reply may still appear. */
+	if (result == STORED_UNKNOWN || !node_ready(x->node)) {
+		/* A creation whose commit lost its reply may still appear. And what can be read is
+		 * not always safe: a commit whose wait for the synchronous standby was cancelled.
+		 * Behind the commit of a take-over everything is. */
 		exchange_fail(x, PROBLEM_NOT_READY, CANNOT_READ);
+	} else if (result == STORED_FOUND) {
+		view_reply(&stored->view, x, true);
 	} else {
 		(void)complain(&c, PROBLEM_UNKNOWN_TRANSACTION, "", "there is no transaction %s",
 		               x->gid);

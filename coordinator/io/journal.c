@@ -112,8 +112,6 @@ static void flush(struct journal *j)
 	if (j->history[j->filling].n_row)
 		j->lazy_due_us = j->flush_started_us + j->cfg.lazy_us;
 	j->stats.n_flush++;
-	if (j->cfg.stall_us)
-		loop_timer_set(j->timer, j->flush_started_us + j->cfg.stall_us);
 	crash_point(CRASH_FLUSH_BEFORE_SEND);
 	if (j->create.n_row)
 		rc = columns_send(&j->create, batch, NULL);
@@ -313,21 +311,11 @@ static void on_done(void *ctx, const struct pg_outcome *outcome)
 		lose(j, outcome->message);
 }
 
-/* A session that neither answers nor dies would stop everything for ever, unseen: the end of it
- * makes the result unknown. If its backend goes on, the locks say so until it is done. */
-static void end_stalled(struct journal *j)
-{
-	if (j->cfg.stall_us && clock_mono_us() >= j->flush_started_us + j->cfg.stall_us)
-		pg_reconnect(j->cfg.pg, "a flush takes too long");
-}
-
 static void maybe_flush(void *ctx)
 {
 	struct journal *j = ctx;
 	int64_t now_us, at_us;
 
-	if (j->running && j->flying)
-		end_stalled(j);
 	if (!j->running || j->flying || j->lost || idle(j))
 		return;
 	now_us = clock_mono_us();

@@ -108,7 +108,6 @@ struct journal_config {
 	int64_t interval_us; /* pause between flushes under load; 0 for none */
 	unsigned busy_above; /* load above which the pause applies */
 	int64_t lazy_us;     /* a lazy record waits at most this long */
-	int64_t stall_us;    /* a flush that takes longer ends its session; 0 for never */
 	/* The entry's durable, stored and durable_seq have moved on. The entry may be freed. */
 	void (*on_durable)(void *ctx, struct journal_entry *entry);
 	/* This entry's record was not written: ERR_EXISTS (a new gid is there already, or the shard

@@ -10,6 +10,9 @@
  * session that a caller gives up (`doomed`) is dropped there too.
  *
  * PQconnectStart resolves host names blockingly: give numeric addresses or a socket directory.
+ *
+ * Of several hosts libpq asks one after the other, but a host that gives no answer at all (its
+ * machine is gone) uses up the time of the attempt. The next attempt begins one host further.
  */
 #include "io/pg.h"
 
@@ -59,6 +62,7 @@ void pg_session_doom(struct pg *p, const char *why)
 static void session_ready(struct pg *p)
 {
 	p->state = PG_UP;
+	p->guarded = false;
 	loop_timer_set(p->timer, INT64_MAX);
 	p->config.on_up(p->config.ctx);
 }
@@ -230,7 +234,8 @@ static void connect_step(struct pg *p)
 		connect_watch(p, step == PGRES_POLLING_READING ? LOOP_READ : LOOP_WRITE);
 }
 
-static void connect_start(struct pg *p)
+/* NULL values count as not given. */
+static PGconn *connect_to(const struct pg *p, const struct pg_hosts *hosts)
 {
 	/* What stands before dbname the conninfo may change, what stands behind it not. */
 	const char *keyword[] = {"keepalives",
@@ -242,13 +247,37 @@ static void connect_start(struct pg *p)
 	                         "dbname",
 	                         "client_encoding",
 	                         "application_name",
+	                         "host",
+	                         "hostaddr",
+	                         "port",
 	                         NULL};
 	/* A standby takes no writes, and what it does not know may exist. */
-	const char *value[] = {
-	    "1", "5", "2", "3", "10000", "primary", p->conninfo, "UTF8", p->application_name, NULL};
+	const char *value[] = {"1",
+	                       "5",
+	                       "2",
+	                       "3",
+	                       "10000",
+	                       "primary",
+	                       p->conninfo,
+	                       "UTF8",
+	                       p->application_name,
+	                       hosts->host,
+	                       hosts->hostaddr,
+	                       hosts->port,
+	                       NULL};
+
+	return PQconnectStartParams(keyword, value, 1);
+}
+
+static void connect_start(struct pg *p)
+{
+	struct pg_hosts hosts;
 
 	p->state = PG_CONNECTING;
-	p->conn = PQconnectStartParams(keyword, value, 1);
+	if (pg_hosts_from(p->conninfo, p->first_host, &hosts) == 0) {
+		p->conn = connect_to(p, &hosts);
+		pg_hosts_release(&hosts);
+	}
 	if (p->conn == NULL || PQstatus(p->conn) == CONNECTION_BAD) {
 		pg_session_doom(p, p->conn != NULL ? PQerrorMessage(p->conn) : "out of memory");
 		return;
@@ -258,6 +287,13 @@ static void connect_start(struct pg *p)
 	connect_watch(p, LOOP_WRITE);
 }
 
+static void connect_late(struct pg *p)
+{
+	p->first_host++;
+	pg_session_doom(p, p->state == PG_CONNECTING ? "connecting timed out"
+	                                             : "setting up the session timed out");
+}
+
 static void timer_run(void *ctx)
 {
 	struct pg *p = ctx;
@@ -265,9 +301,10 @@ static void timer_run(void *ctx)
 	enter(p);
 	if (p->state == PG_DOWN)
 		connect_start(p);
+	else if (p->state == PG_UP)
+		pg_batches_guard(p);
 	else
-		pg_session_doom(p, p->state == PG_CONNECTING ? "connecting timed out"
-		                                             : "setting up the session timed out");
+		connect_late(p);
 	leave(p);
 }
 

@@ -11,7 +11,8 @@
  *
  * When the connection dies, every batch under way gets ERR_LOST (whether it was committed is
  * not known), then on_down is called, and the connection is tried again with capped backoff
- * until pg_free. TCP keepalives on both sides let a vanished host be noticed within seconds.
+ * until pg_free. So does a session that neither answers nor dies, after stall_us: if its backend
+ * goes on, the locks say so until it is done. TCP keepalives on both sides let a vanished host be noticed within seconds.
  */
 #ifndef IO_PG_H
 #define IO_PG_H
@@ -63,6 +64,7 @@ struct pg_config {
 	    *setup; /* plain SQL run on each new session, ends with NULL; may be NULL */
 	const struct pg_statement *statement;
 	size_t n_statement;
+	int64_t stall_us; /* a session whose oldest batch gets no end for so long ends; 0: never */
 	void (*on_up)(void *ctx);
 	void (*on_down)(void *ctx, const char *why); /* also after each failed attempt to connect */
 	void *ctx;

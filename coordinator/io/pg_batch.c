@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/unconst.h"
 #include "io/pg_private.h"
 
@@ -137,6 +138,7 @@ static void batch_result(struct pg_batch *b, PGresult *res)
 		break;
 	case PGRES_PIPELINE_SYNC:
 		list_remove(&b->link);
+		p->moved_us = clock_mono_us();
 		if (b->err == 0 && p->state == PG_UP)
 			p->backoff_us = 0;
 		batch_end(b);
@@ -192,11 +194,29 @@ void pg_batches_lose(struct pg *p, const char *why)
 	}
 }
 
+/* Looks only now and then: a timer for every batch would cost more than it tells. */
+void pg_batches_guard(struct pg *p)
+{
+	int64_t due_us = p->moved_us + p->config.stall_us;
+
+	p->guarded = p->config.stall_us > 0 && !list_empty(&p->batches);
+	if (!p->guarded)
+		return;
+	if (clock_mono_us() < due_us)
+		loop_timer_set(p->timer, due_us);
+	else
+		pg_session_doom(p, "the database takes too long to answer");
+}
+
 void pg_batch_sync(struct pg_batch *b)
 {
 	struct pg *p = b->pg;
 
+	if (list_empty(&p->batches))
+		p->moved_us = clock_mono_us();
 	list_push(&p->batches, &b->link);
+	if (!p->guarded && p->state == PG_UP)
+		pg_batches_guard(p);
 	if (p->state == PG_DOWN)
 		loop_timer_set(p->drop, 0);
 	else if (b->unsent || PQpipelineSync(p->conn) != 1)

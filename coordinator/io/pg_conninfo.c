@@ -1,12 +1,13 @@
 /*
- * pg_conninfo.c - a connection string for people: without what is secret.
+ * pg_conninfo.c - connection strings: for people, without what is secret; and their hosts.
  */
 #include <libpq-fe.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
-#include "io/pg.h"
+#include "io/pg_private.h"
 
 /* As libpq reads it back. */
 static void put_value(struct buf *out, const char *value)
@@ -76,4 +77,53 @@ int pg_conninfo_check(const char *conninfo, char *why, size_t size)
 	PQfreemem(message);
 	PQconninfoFree(option);
 	return rc;
+}
+
+/* "a,b,c" from place 1 is "b,c,a". A list of one, or none, is for every host: NULL. */
+static int rotate(const char *list, unsigned first, char **out)
+{
+	struct buf turned = BUF_INIT;
+	const char *at = list;
+	unsigned n = 1;
+
+	for (const char *c = list; c && *c; c++)
+		n += *c == ',';
+	if (n == 1)
+		return 0;
+	for (first %= n; first > 0; first--)
+		at += strcspn(at, ",") + 1;
+	buf_puts(&turned, at);
+	if (at > list) {
+		buf_putc(&turned, ',');
+		buf_append(&turned, list, (size_t)(at - list) - 1);
+	}
+	*out = buf_detach(&turned, NULL);
+	return *out ? 0 : ERR_NOMEM;
+}
+
+int pg_hosts_from(const char *conninfo, unsigned first, struct pg_hosts *out)
+{
+	PQconninfoOption *option = PQconninfoParse(conninfo, NULL);
+	int rc = option ? 0 : ERR_NOMEM;
+
+	memset(out, 0, sizeof *out);
+	for (const PQconninfoOption *o = option; o && o->keyword && rc == 0; o++) {
+		if (strcmp(o->keyword, "host") == 0)
+			rc = rotate(o->val, first, &out->host);
+		else if (strcmp(o->keyword, "hostaddr") == 0)
+			rc = rotate(o->val, first, &out->hostaddr);
+		else if (strcmp(o->keyword, "port") == 0)
+			rc = rotate(o->val, first, &out->port);
+	}
+	PQconninfoFree(option);
+	if (rc < 0)
+		pg_hosts_release(out);
+	return rc;
+}
+
+void pg_hosts_release(struct pg_hosts *h)
+{
+	free(h->host);
+	free(h->hostaddr);
+	free(h->port);
 }

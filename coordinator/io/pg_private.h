@@ -46,9 +46,12 @@ struct pg {
 	enum pg_state state;
 	PGconn *conn;
 	struct loop_fd *fd;
-	struct loop_timer *timer; /* limit of connecting and setting up, or the next attempt */
+	struct loop_timer *timer; /* limit of connecting, setting up, answering; next attempt */
 	struct loop_timer *drop;  /* leaves the caller who doomed the session */
+	bool guarded;             /* the timer will look whether there are answers */
+	int64_t moved_us;         /* when the oldest batch became the oldest */
 	size_t n_setup;           /* texts run so far */
+	unsigned first_host;      /* of several, to begin with */
 	int64_t backoff_us;
 	struct list batches; /* under way, in order */
 	struct pg_batch *building;
@@ -63,6 +66,9 @@ void pg_session_doom(struct pg *p, const char *why);
 /* Flushes, and watches for what is needed next. */
 void pg_session_watch(struct pg *p);
 
+/* The timer of a session that is up. */
+void pg_batches_guard(struct pg *p);
+
 struct pg_batch *pg_batch_new(struct pg *p) MUSTCHECK;
 void pg_batch_free(struct pg_batch *b);
 /* Closes the batch with a sync and puts it under way. */
@@ -71,6 +77,16 @@ void pg_batch_sync(struct pg_batch *b);
 void pg_batches_read(struct pg *p);
 /* Every batch under way is told, in order, that its result is unknown. */
 void pg_batches_lose(struct pg *p, const char *why);
+
+/* --- pg_conninfo.c --- */
+
+struct pg_hosts {
+	char *host, *hostaddr, *port; /* NULL: not given */
+};
+/* The hosts of a conninfo, beginning with the one at place `first` (any number). Nothing in `out`
+ * when there is only one. ERR_NOMEM. */
+int pg_hosts_from(const char *conninfo, unsigned first, struct pg_hosts *out) MUSTCHECK;
+void pg_hosts_release(struct pg_hosts *h);
 
 /* The first line. */
 void pg_copy_line(char *to, size_t size, const char *from);

@@ -37,6 +37,8 @@
 /* Arrays travel through unnest; a generic plan made while the table was small would scan or
  * hash the big one for ever, so the journal's session may only use nested loops over indexes. */
 const char *const sql_write_setup[] = {
+    /* Before the session that waits is given up, so that no crowd of them is left behind. */
+    "SET lock_timeout = '8s'",
     "SET synchronous_commit = on",
     "SET enable_seqscan = off",
     "SET enable_hashjoin = off",

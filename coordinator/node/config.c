@@ -26,6 +26,8 @@ static const struct option option[] = {
 	  "where to serve; port 0 picks a free one; an IPv6 address stands in brackets" },
 	{ "database", OPT_CONNINFO, AT(database), "", 0, 0, "CONNINFO",
 	  "PostgreSQL, as libpq takes it; a password belongs into a passfile or ASSENT_DATABASE, not here" },
+	{ "database_timeout_ms", OPT_INT, AT(database_timeout_ms), "30000", 500, 3600000, "MILLISECONDS",
+	  "a session with PostgreSQL that gives no answer for so long is given up and made anew" },
 	{ "dev", OPT_BOOL, AT(dev), "no", 0, 0, NULL,
 	  "start a private PostgreSQL and allow participants on loopback; not for production" },
 	{ "dev_dir", OPT_STR, AT(dev_dir), "", 0, 0, "DIR",

@@ -50,6 +50,7 @@ struct config {
 	int64_t client_timeout_s;
 	int64_t participant_concurrency;
 	int64_t participant_queue_max;
+	int64_t database_timeout_ms;
 	int64_t flush_interval_us;
 	int64_t retention_ms;
 

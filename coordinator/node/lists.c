@@ -52,6 +52,7 @@ int lists_open(struct node *n)
 	                  .setup = sql_list_setup,
 	                  .statement = sql_list_statement,
 	                  .n_statement = SQL_LIST_MAX,
+	                  .stall_us = node_read_timeout_us(n),
 	                  .on_up = on_up,
 	                  .on_down = on_down,
 	                  .ctx = &n->lists,

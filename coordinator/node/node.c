@@ -12,8 +12,8 @@
 #include "node/participant.h"
 #include "node/shards.h"
 
-#define LAZY_US  INT64_C(20000)
-#define STALL_US INT64_C(30000000) /* as long as a submission waits to be stored */
+#define LAZY_US         INT64_C(20000)
+#define READ_TIMEOUT_US INT64_C(12000000)
 
 int64_t node_db_time_us(const struct node *n, int64_t mono_us)
 {
@@ -61,6 +61,14 @@ static void on_turn(void *ctx)
 	}
 }
 
+/* Longer than the statement_timeout of these sessions: it is for those that hang. */
+int64_t node_read_timeout_us(const struct node *n)
+{
+	int64_t us = n->config->database_timeout_ms * 1000;
+
+	return us < READ_TIMEOUT_US ? us : READ_TIMEOUT_US;
+}
+
 static void on_reader_down(void *ctx, const char *why)
 {
 	(void)ctx;
@@ -80,6 +88,7 @@ static int open_sessions(struct node *n)
 	    .setup = sql_write_setup,
 	    .statement = sql_write_statement,
 	    .n_statement = SQL_WRITE_MAX,
+	    .stall_us = n->config->database_timeout_ms * 1000,
 	    .on_up = shards_on_up,
 	    .on_down = shards_on_down,
 	    .ctx = n,
@@ -90,6 +99,7 @@ static int open_sessions(struct node *n)
 	    .setup = sql_read_setup,
 	    .statement = sql_read_statement,
 	    .n_statement = SQL_READ_MAX,
+	    .stall_us = node_read_timeout_us(n),
 	    .on_up = on_reader_up,
 	    .on_down = on_reader_down,
 	    .ctx = n,
@@ -113,7 +123,6 @@ static int open_journal(struct node *n)
 	        .interval_us = n->config->flush_interval_us,
 	        .busy_above = 16,
 	        .lazy_us = LAZY_US,
-	        .stall_us = STALL_US,
 	        .on_durable = driver_on_durable,
 	        .on_refused = driver_on_refused,
 	        .on_alerts = on_alerts,

@@ -56,8 +56,9 @@ struct node {
 
 	enum node_state state;
 	bool draining;
-	const char *lost_why; /* what node_lost was told; handled at the end of the turn */
-	char waiting_for[96]; /* why it is not ready, one line */
+	const char *lost_why;  /* what node_lost was told; handled at the end of the turn */
+	char waiting_for[160]; /* why it is not ready, one line */
+	char failed[160];      /* the text of lost_why, when it is not a constant */
 	char cluster[9];
 	int64_t epoch[NODE_SHARDS];
 	int64_t db_offset_us; /* database time - monotonic time */
@@ -85,6 +86,9 @@ static inline bool node_ready(const struct node *n)
  * decides nothing. */
 int64_t node_db_time_us(const struct node *n, int64_t mono_us);
 int64_t node_db_now_us(const struct node *n);
+
+/* After so long without an answer, a session that only reads is given up. */
+int64_t node_read_timeout_us(const struct node *n);
 
 /* Memory and database no longer agree for certain: at the end of this turn the session is
  * dropped, every transaction forgotten, and all is loaded anew. */

@@ -13,6 +13,7 @@
 #define REST_MIN_US  INT64_C(5000)
 #define SWEEP_MIN_US INT64_C(500000)
 #define SWEEP_MAX_US INT64_C(60000000)
+#define STALL_US     INT64_C(60000000) /* its statements have half of that */
 
 static void rest(struct node *n, int64_t us)
 {
@@ -169,6 +170,7 @@ int retention_open(struct node *n)
 	                    .setup = sql_purge_setup,
 	                    .statement = sql_purge_statement,
 	                    .n_statement = SQL_PURGE_MAX,
+	                    .stall_us = STALL_US,
 	                    .on_up = on_up,
 	                    .on_down = on_down,
 	                    .ctx = n,

@@ -27,7 +27,8 @@ static void start_over(struct node *n, const struct pg_outcome *outcome, const c
 	if (n->state == NODE_DOWN)
 		return; /* on_down has been here */
 	log_error(NULL, "%s failed: %s %s", step, outcome->sqlstate, outcome->message);
-	node_lost(n, "taking the shards failed");
+	(void)snprintf(n->failed, sizeof n->failed, "%s failed: %s", step, outcome->message);
+	node_lost(n, n->failed);
 }
 
 static int send(struct node *n, enum sql_write which, const struct pg_param *param,

@@ -175,7 +175,6 @@ void journal_world_terms(struct journal_world *w, int64_t lazy_us, int64_t inter
 	    .interval_us = interval_us,
 	    .busy_above = busy_above,
 	    .lazy_us = lazy_us,
-	    .stall_us = w->stall_us,
 	    .on_durable = on_durable,
 	    .on_refused = on_refused,
 	    .on_lost = on_lost,

@@ -44,7 +44,6 @@ struct journal_world {
 	bool stop_due;
 	bool stop_when_durable;
 	bool stop_when_refused;
-	int64_t stall_us; /* for journal_world_terms */
 	char order[4096]; /* the gids' last bytes, as they became durable */
 	size_t n_order;
 	struct record record[RECORD_MAX];

@@ -330,28 +330,6 @@ static void test_terminated(void **state)
 	assert_int_equal(jw_number(STORED), 2);
 }
 
-/* A session that hangs is given up. What it was doing goes on in the server, and is done or not:
- * only whoever gets the lock knows. */
-static void test_stalled(void **state)
-{
-	struct journal_world *w = *state;
-	struct record *a = jw_record(w, "a");
-
-	w->stall_us = 500000;
-	journal_world_terms(w, JW_FOREVER, 0, 1000000);
-	jw_put(a, 1, true);
-	jw_until_durable(w, 1);
-	loop_for_ms(w->loop, 600);
-	assert_int_equal(w->n_lost, 0);
-	jw_gate_close(w);
-	jw_put(a, 2, true);
-	loop_until(w->loop, lost_and_stopped, w);
-	assert_int_equal(w->n_lost, 1);
-	assert_int_equal(w->n_durable, 1);
-	assert_true(jw_idle(w));
-	jw_gate_open(w);
-}
-
 /* A failure that is not the data's, in a session that lives on. The owner stops the journal at the
  * end of the turn: until then no other flush may start with what is on its way. */
 static void test_cancelled(void **state)
@@ -425,7 +403,6 @@ int main(void)
 	    TEST(test_history_survives_a_bad_row),
 	    TEST(test_history_kept_without_waiters),
 	    TEST(test_terminated),
-	    TEST(test_stalled),
 	    TEST(test_cancelled),
 	    TEST(test_no_session),
 	    TEST(test_stop_inside_refused),

@@ -156,24 +156,57 @@ static void test_bad_connections(void **state)
 	assert_int_equal(w->n_up, 1);
 }
 
-/* A host that accepts and says nothing. */
+/* A host that accepts and says nothing: the next attempt begins with the next one. */
 static void test_connecting_times_out(void **state)
 {
 	struct pg_world *w = *state;
 	int64_t start = clock_mono_us();
-	char conninfo[128];
+	char conninfo[256];
 	uint16_t port;
 	bool ipv6;
 	int fd;
 
 	assert_int_equal(listen_open("127.0.0.1", 0, &fd, &port, &ipv6), 0);
-	snprintf(conninfo, sizeof(conninfo), "host=127.0.0.1 port=%u user=x", port);
+	snprintf(conninfo, sizeof(conninfo), "host=127.0.0.1,%s port=%u,5432",
+	         private_pg_conninfo(pg_world_server) + strlen("host="), port);
 	pg_free(w->pg);
 	pg_world_open(w, conninfo);
 	loop_until_count(w->loop, &w->n_down, 1);
 	assert_string_equal(w->why, "connecting timed out");
 	assert_true(clock_mono_us() - start < 8000000);
+	loop_until_count(w->loop, &w->n_up, 2);
 	close(fd);
+}
+
+/* A session that hangs is given up; one that only has much to do is not. */
+static void test_stalled(void **state)
+{
+	static const struct pg_statement nap[] = {{"nap", "SELECT 1 FROM pg_sleep(0.3)", {0}, 0},
+	                                          {"sleep", "SELECT 1 FROM pg_sleep(100)", {0}, 0}};
+	struct pg_world *w = *state;
+	struct pg_config config = {.conninfo = private_pg_conninfo(pg_world_server),
+	                           .application_name = "x",
+	                           .statement = nap,
+	                           .n_statement = 2,
+	                           .stall_us = 1000000,
+	                           .on_up = pg_world_up,
+	                           .on_down = pg_world_down,
+	                           .ctx = w};
+
+	pg_free(w->pg);
+	assert_int_equal(pg_new(w->loop, &config, &w->pg), 0);
+	loop_until_count(w->loop, &w->n_up, 2);
+	for (unsigned i = 0; i < 6; i++) {
+		struct pg_batch *b = pg_world_begin(w);
+
+		pg_batch_add(b, i < 5 ? 0 : 1, NULL);
+		pg_world_send(w, b);
+	}
+	loop_until_count(w->loop, &w->n_done, 6);
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(w->err[i], i < 5 ? 0 : ERR_LOST);
+	assert_non_null(strstr(w->why, "too long"));
+	loop_until_count(w->loop, &w->n_up, 3);
 }
 
 static void test_bad_statement(void **state)
@@ -216,6 +249,7 @@ int main(void)
 	    T(test_free_while_batches_are_lost),
 	    T(test_bad_connections),
 	    T(test_connecting_times_out),
+	    T(test_stalled),
 	    T(test_bad_statement),
 	};
 
