@@ -9,6 +9,7 @@ import pytest
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+from harness.cluster import Cluster  # noqa: E402
 from harness.guard import Guard  # noqa: E402
 from harness.participant import Participant  # noqa: E402
 from harness.system import Assentd, binary  # noqa: E402
@@ -53,6 +54,12 @@ def shared(session_guard):
     assentd = Assentd(session_guard).start()
     yield assentd
     assert assentd.stop() == 0, assentd.process.last_lines()
+
+
+@pytest.fixture(scope="session")
+def cluster(session_guard):
+    """A PostgreSQL to be broken. Whoever breaks it mends it."""
+    return Cluster(session_guard, "cluster").init().start()
 
 
 @pytest.fixture

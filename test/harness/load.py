@@ -53,8 +53,8 @@ def alive(pid):
 class Load:
     """Clients that go on submitting; remembers what they were told."""
 
-    def __init__(self, assentd, make_body, n=4):
-        self.url, self.make_body = assentd.url, make_body
+    def __init__(self, assentd, make_body, n=4, prefix="load"):
+        self.url, self.make_body, self.prefix = assentd.url, make_body, prefix
         self.told, self.odd = {}, []
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(n)]
@@ -66,7 +66,7 @@ class Load:
         session.trust_env = False
         number = 0
         while not self._stop.is_set():
-            gid = "load-%d-%d" % (worker, number)
+            gid = "%s-%d-%d" % (self.prefix, worker, number)
             number += 1
             try:
                 reply = session.put(self.url + "/v1/transactions/" + gid, json=self.make_body(gid),

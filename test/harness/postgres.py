@@ -15,8 +15,8 @@ def bindir():
                           text=True).stdout.strip()
 
 
-def connect(socket_dir, dbname="assent", user="assent"):
-    connection = psycopg2.connect(host=socket_dir, user=user, dbname=dbname,
+def connect(socket_dir, dbname="assent", user="assent", port=5432):
+    connection = psycopg2.connect(host=socket_dir, user=user, dbname=dbname, port=port,
                                   application_name="test", connect_timeout=10)
     connection.autocommit = True
     return connection
@@ -25,13 +25,13 @@ def connect(socket_dir, dbname="assent", user="assent"):
 class Database:
     """Queries on one database, with a connection that is made anew when it was lost."""
 
-    def __init__(self, socket_dir, dbname="assent", user="assent"):
-        self.where = (socket_dir, dbname, user)
+    def __init__(self, socket_dir, dbname="assent", user="assent", port=5432):
+        self.where = (socket_dir, dbname, user, port)
         self.connection = None
 
     @property
     def conninfo(self):
-        return "host=%s dbname=%s user=%s" % self.where
+        return "host=%s dbname=%s user=%s port=%d" % self.where
 
     def query(self, sql, *args):
         for attempt in (1, 2):
@@ -41,10 +41,11 @@ class Database:
                 with self.connection.cursor() as cursor:
                     cursor.execute(sql, args or None)
                     return cursor.fetchall() if cursor.description else None
-            except (psycopg2.OperationalError, psycopg2.InterfaceError):
-                self.close()
-                if attempt == 2:
+            except psycopg2.Error as error:
+                if attempt == 2 or error.pgcode and not isinstance(error,
+                                                                   psycopg2.OperationalError):
                     raise
+                self.close()
         return None
 
     def value(self, sql, *args):
