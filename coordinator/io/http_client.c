@@ -65,7 +65,7 @@ static void call_done(struct http_call *call, int err)
 
 	heap_remove(&c->deadlines, &call->deadline);
 	call->result.err = err;
-	call->result.ended_us = clock_wall_us();
+	call->result.ended_us = clock_mono_us();
 	list_push(&c->done, &call->link);
 	loop_timer_set(c->deliver_timer, 0);
 }
@@ -81,7 +81,7 @@ static void peer_pump(struct http_client *c, struct peer *p)
 		if (slot == NULL)
 			return;
 		call = container_of(slot, struct http_call, slot);
-		call->result.started_us = clock_wall_us();
+		call->result.started_us = clock_mono_us();
 		if (call->started)
 			call->started(call->ctx);
 		err = transfer_start(call->transfer);
@@ -213,11 +213,12 @@ struct http_call *http_client_call(struct http_client *c, const struct http_call
 {
 	struct http_call *call = call_new(c, spec);
 	struct peer_share share = {.place = spec->concurrency, .queue = spec->queue_max};
-	int64_t timeout_us = spec->timeout_us;
+	int64_t timeout_us = spec->timeout_us, now_us = clock_mono_us();
 	int err;
 
 	if (call == NULL)
 		return NULL;
+	call->slot.since_us = now_us;
 	err = ERR_INVALID;
 	if (headers_sane(spec) && (spec->peer != NULL || strstr(spec->url, "://") != NULL))
 		err = peers_enter(&c->peers, spec->peer != NULL ? spec->peer : spec->url, &share,
@@ -228,7 +229,7 @@ struct http_call *http_client_call(struct http_client *c, const struct http_call
 	}
 	if (timeout_us > TIMEOUT_MAX_US)
 		timeout_us = TIMEOUT_MAX_US;
-	heap_set(&c->deadlines, &call->deadline, clock_mono_us() + timeout_us);
+	heap_set(&c->deadlines, &call->deadline, now_us + timeout_us);
 	peer_pump(c, call->slot.peer);
 	deadlines_arm(c);
 	return call;
@@ -322,6 +323,11 @@ void http_client_free(struct http_client *c)
 	c->freed = true;
 	if (!c->delivering)
 		client_destroy(c);
+}
+
+size_t http_client_waiting(const struct http_client *c, const char *peer, int64_t *since_us)
+{
+	return peers_waiting(&c->peers, peer, since_us);
 }
 
 void http_client_stats(const struct http_client *c, struct http_client_stats *out)

@@ -39,8 +39,8 @@ struct http_result {
 	size_t len;
 	bool truncated;         /* the body was longer than HTTP_REPLY_MAX */
 	int64_t retry_after_us; /* from Retry-After in seconds or as a date; 0 for none */
-	int64_t started_us;     /* wall clock; when it left the queue (0: it never did) */
-	int64_t ended_us;       /* wall clock */
+	int64_t started_us;     /* monotonic; when it left the queue (0: it never did) */
+	int64_t ended_us;       /* monotonic */
 };
 
 /* Called exactly once per call, never from inside http_client_call; the call is gone after. */
@@ -72,6 +72,10 @@ struct http_call *http_client_call(struct http_client *c,
                                    const struct http_call_spec *spec) MUSTCHECK;
 /* No callback any more. */
 void http_call_cancel(struct http_call *call);
+
+/* How many calls that are not urgent wait in the queue of a peer (a name or a URL, as in the spec),
+ * and since when the oldest does (monotonic). */
+size_t http_client_waiting(const struct http_client *c, const char *peer, int64_t *since_us);
 
 struct http_client_stats {
 	size_t n_peer;

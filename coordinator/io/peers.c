@@ -90,21 +90,38 @@ static int peer_new(struct peers *ps, const struct buf *key, struct peer **out)
 	return map_put(&ps->map, &p->node, p->key, key->len);
 }
 
+static struct map_node *peer_get(const struct peers *ps, const char *who, struct buf *key, int *err)
+{
+	*err = key_of(who, key);
+	return *err == 0 ? map_get(&ps->map, key->data, key->len) : NULL;
+}
+
 static int peer_find(struct peers *ps, const char *who, struct peer **out)
 {
 	struct buf key = BUF_INIT;
-	struct map_node *node;
-	int err = key_of(who, &key);
+	int err;
+	struct map_node *node = peer_get(ps, who, &key, &err);
 
-	if (err == 0) {
-		node = map_get(&ps->map, key.data, key.len);
-		if (node != NULL)
-			*out = container_of(node, struct peer, node);
-		else
-			err = peer_new(ps, &key, out);
-	}
+	if (node != NULL)
+		*out = container_of(node, struct peer, node);
+	else if (err == 0)
+		err = peer_new(ps, &key, out);
 	buf_release(&key);
 	return err;
+}
+
+size_t peers_waiting(const struct peers *ps, const char *who, int64_t *since_us)
+{
+	struct buf key = BUF_INIT;
+	int err;
+	struct map_node *node = peer_get(ps, who, &key, &err);
+	const struct peer *p = node != NULL ? container_of(node, struct peer, node) : NULL;
+
+	buf_release(&key);
+	if (p == NULL || list_empty(&p->others))
+		return 0;
+	*since_us = container_of(p->others.next, struct peer_slot, link)->since_us;
+	return p->n_queued[false];
 }
 
 static void peer_set_share(const struct peers *ps, struct peer *p, const struct peer_share *share)

@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "base/list.h"
@@ -44,6 +45,7 @@ struct peers {
 struct peer_slot {
 	struct list link;
 	struct peer *peer; /* NULL: on none */
+	int64_t since_us;  /* the caller's; for peers_waiting */
 	bool urgent;
 	bool active;
 };
@@ -56,6 +58,8 @@ void peers_release(struct peers *ps);
  * when the peer's queue is full or all peers are busy, ERR_NOMEM. */
 int peers_enter(struct peers *ps, const char *who, const struct peer_share *share, bool urgent,
                 struct peer_slot *slot) MUSTCHECK;
+/* The slots, but the urgent ones, that wait for a place at it, and since when the oldest does. */
+size_t peers_waiting(const struct peers *ps, const char *who, int64_t *since_us);
 /* The peer's next slot that may start, NULL when there is none. */
 struct peer_slot *peers_next(struct peers *ps, struct peer *p);
 /* Returns the peer that may now have a place to give, or NULL. */

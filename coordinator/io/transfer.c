@@ -94,6 +94,9 @@ static void easy_set(CURL *easy, struct transfer *t)
 	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+	/* Names are looked up in threads. One that is given up is left alone: waiting for the end
+	 * of its look-up would stop the whole loop for as long as a name server is silent. */
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 }
 
 static bool header_add(struct transfer *t, const char *line)

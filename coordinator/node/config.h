@@ -46,6 +46,8 @@ struct config {
 	const char *log_level;
 	const char *log_format;
 	int64_t in_flight_max;
+	int64_t memory_max;
+	int64_t overload_delay_ms;
 	int64_t connection_max;
 	int64_t client_timeout_s;
 	int64_t participant_concurrency;

@@ -177,8 +177,10 @@ static void put_record(struct gtx *g, bool forced)
 	for (unsigned i = 0; i < g->txn.n_branch; i++)
 		s.branch[i] = (uint8_t)g->txn.branch[i].state;
 	seq = journal_put(g->node->journal, &g->entry, &s, forced);
-	if (forced)
+	if (forced) {
 		g->forced_seq = seq;
+		admission_put(g, clock_mono_us());
+	}
 	if (decides)
 		crash_point(CRASH_DECISION_RECORDED);
 	if (txn_ended(g->txn.state))
@@ -237,6 +239,8 @@ void driver_on_durable(void *ctx, struct journal_entry *entry)
 
 	(void)ctx;
 	census_update(g);
+	if (driver_is_durable(g))
+		admission_durable(g);
 	crash_point(CRASH_REPORT_BEFORE_ANSWERS);
 	answer_done(g);
 	crash_point(CRASH_REPORT_ANSWERED);
@@ -280,6 +284,7 @@ static int adopt(struct gtx *g)
 	if (rc < 0)
 		return rc;
 	journal_set_load(node->journal, node->txns.n);
+	admission_count(g);
 	return 0;
 }
 
@@ -289,8 +294,9 @@ int driver_submit(struct gtx *g)
 	int64_t now_us = clock_mono_us();
 	int rc;
 
-	if (node->txns.n >= (size_t)node->config->in_flight_max)
-		return ERR_LIMIT;
+	rc = admission_check(&node->admission, g, now_us);
+	if (rc < 0)
+		return rc;
 	g->created_us = node_db_time_us(node, now_us);
 	g->deadline_us = g->created_us + g->spec.timeout_us;
 	digest_sha256(g->body, g->body_len, g->body_sha256);
@@ -320,6 +326,8 @@ int driver_enlist(struct gtx *g, const char *body, size_t len)
 		return ERR_STATE;
 	if (n == TXN_BRANCH_MAX)
 		return ERR_LIMIT;
+	if (admission_check_bytes(&g->node->admission, g, len) < 0)
+		return ERR_NOMEM;
 	rc = gtx_reserve(g, n + 1);
 	if (rc < 0)
 		return rc;
@@ -331,6 +339,7 @@ int driver_enlist(struct gtx *g, const char *body, size_t len)
 	gtx_participant_key(g->spec.branch[g->spec.n_branch - 1].participant,
 	                    g->enlisted[g->entry.n_enlisted++].participant);
 	g->entry.n_branch = n + 1;
+	admission_count(g);
 	driver_step(g, &(struct event){.type = EV_ENLIST,
 	                               .now_us = clock_mono_us(),
 	                               .call_timeout_us = g->spec.branch[n].timeout_us});

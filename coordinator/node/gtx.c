@@ -18,6 +18,7 @@ struct gtx *gtx_new(struct node *node, const char *body, size_t len)
 		return NULL;
 	g->node = node;
 	list_init(&g->pending);
+	list_init(&g->admission.link);
 	list_init(&g->call);
 	list_init(&g->waiter);
 	journal_entry_init(&g->entry);
@@ -38,6 +39,7 @@ void gtx_free(struct gtx *g)
 	assert(list_empty(&g->waiter));
 	journal_forget(&g->entry);
 	census_leave(g);
+	admission_leave(g);
 	participant_cancel(g);
 	driver_discard_pending(g);
 	timers_retire(&g->node->timers, &g->timer);

@@ -21,6 +21,7 @@
 #include "core/txn.h"
 #include "io/digest.h"
 #include "io/journal.h"
+#include "node/admission.h"
 #include "node/census.h"
 #include "node/submission.h"
 #include "node/timers.h"
@@ -55,6 +56,7 @@ struct gtx {
 	uint64_t forced_seq; /* actions wait until this put is durable */
 	struct timer timer;  /* txn_due_us */
 	struct census_mark census;
+	struct admission_mark admission;
 	struct list pending; /* struct pending: actions that wait, oldest first */
 	struct list call;    /* struct call: under way */
 	struct list waiter;  /* struct waiter */

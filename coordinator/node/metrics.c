@@ -1,5 +1,6 @@
 #include "node/metrics.h"
 
+#include "base/clock.h"
 #include "core/verdict.h"
 #include "io/http_client.h"
 #include "node/node.h"
@@ -144,6 +145,15 @@ void metrics_render(const struct node *node, size_t n_request, struct buf *out)
 	       m->submitted);
 	simple(out, "assent_transactions_in_flight", "gauge", "Transactions in memory.",
 	       node->txns.n);
+	simple(out, "assent_transactions_bytes", "gauge", "What transactions in memory take.",
+	       node->admission.n_byte);
+	simple(out, "assent_submissions_refused_total", "counter",
+	       "Submissions refused because there was too much of something.",
+	       node->admission.n_refused);
+	head(out, "assent_journal_delay_seconds", "gauge",
+	     "Age of the oldest state that somebody waits for and that is not stored.");
+	buf_printf(out, "assent_journal_delay_seconds %.6f\n",
+	           (double)admission_delay_us(&node->admission, clock_mono_us()) / 1e6);
 	head(out, "assent_transactions_ended_total", "counter", "Ended transactions by outcome.");
 	for (int i = OUTCOME_COMMITTED; i < OUTCOME_MAX; i++)
 		buf_printf(out, "assent_transactions_ended_total{outcome=\"%s\"} %llu\n",

@@ -168,6 +168,7 @@ int node_init(struct node *n, const struct config *config, struct loop *loop, ch
 	list_init(&n->failed_calls);
 	(void)snprintf(n->waiting_for, sizeof n->waiting_for, "connecting to the database");
 	census_init(&n->census);
+	admission_init(&n->admission);
 	rc = map_init(&n->txns, 1024);
 	if (rc == 0)
 		rc = peer_stats_init(&n->peers);

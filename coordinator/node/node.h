@@ -16,6 +16,7 @@
 #include "io/journal.h"
 #include "io/loop.h"
 #include "io/pg.h"
+#include "node/admission.h"
 #include "node/census.h"
 #include "node/config.h"
 #include "node/lists.h"
@@ -49,6 +50,7 @@ struct node {
 	struct list failed_calls;
 	struct metrics metrics;
 	struct census census;
+	struct admission admission;
 	struct peer_stats peers;
 	uint64_t alerts_open[ALERT_KIND_MAX]; /* as last heard from the database */
 	bool counting_alerts;

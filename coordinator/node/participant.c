@@ -140,8 +140,7 @@ static void write_history(const struct call *call, const struct http_result *r,
                           enum event_type verdict)
 {
 	struct gtx *g = call->gtx;
-	int64_t to_db_us = node_db_now_us(g->node) - clock_wall_us();
-	int64_t ended_us = r->ended_us + to_db_us;
+	int64_t ended_us = node_db_time_us(g->node, r->ended_us);
 	struct journal_attempt a = {
 	    .gid = g->gid,
 	    .shard = g->entry.shard,
@@ -149,7 +148,8 @@ static void write_history(const struct call *call, const struct http_result *r,
 	    .branch = g->spec.branch[call->branch].id,
 	    .op = (int16_t)call->op,
 	    .attempt = (int32_t)call->attempt,
-	    .started_us = r->started_us ? r->started_us + to_db_us : ended_us,
+	    .started_us = r->started_us ? node_db_time_us(g->node, r->started_us)
+	                            : ended_us,
 	    .ended_us = ended_us,
 	    .status = (int16_t)(r->err ? 0 : r->status),
 	    .verdict = (int16_t)verdict,
@@ -260,7 +260,7 @@ void participant_deliver_failed(struct node *node)
 
 	while ((link = list_pop(&node->failed_calls))) {
 		struct call *call = container_of(link, struct call, failed);
-		int64_t now_us = clock_wall_us();
+		int64_t now_us = clock_mono_us();
 
 		conclude(call, &(struct http_result){.err = call->err, .ended_us = now_us});
 	}
@@ -278,7 +278,8 @@ static unsigned queue_max_of(const struct gtx *g, const struct registry_entry *o
 	                                 : (unsigned)g->node->config->participant_queue_max;
 }
 
-/* Standard Webhooks. The id says which call it is, so that nobody can send a captured one again as
+/* Standard Webhooks. The time is the database's, as everywhere: were our own clock set wrong, every
+ * participant would refuse every call. The id says which call it is, so that nobody can send a captured one again as
  * another. */
 static void add_signature(struct header_lines *h, const struct gtx *g, const struct action *act,
                           const struct secret_keys *keys)
@@ -287,7 +288,7 @@ static void add_signature(struct header_lines *h, const struct gtx *g, const str
 	struct buf id = BUF_INIT, signature = BUF_INIT;
 	char now[24];
 
-	(void)snprintf(now, sizeof now, "%lld", (long long)(clock_wall_us() / 1000000));
+	(void)snprintf(now, sizeof now, "%lld", (long long)(node_db_now_us(g->node) / 1000000));
 	buf_printf(&id, "%s/%s/%s/%s/%u", g->node->cluster, g->gid, b->id, txn_op_str(act->op),
 	           act->attempt);
 	if (!id.failed)

@@ -114,6 +114,17 @@ struct peer_stat *peer_stats_find(struct peer_stats *ps, const char *label, int6
 	return p;
 }
 
+size_t peer_stats_waiting(const struct peer_stats *ps, const struct registry *r,
+                          const char *participant)
+{
+	char label[PEER_LABEL_MAX];
+	struct map_node *n;
+
+	peer_label(r, participant, NULL, label, sizeof label);
+	n = map_get(&ps->map, label, strlen(label));
+	return n ? container_of(n, struct peer_stat, node)->n_wait : 0;
+}
+
 struct peer_stat *peer_stats_next(const struct peer_stats *ps, size_t *bucket, struct peer_stat *p)
 {
 	struct map_node *n;

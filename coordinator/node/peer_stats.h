@@ -73,6 +73,9 @@ int peer_stats_init(struct peer_stats *ps) MUSTCHECK;
 void peer_stats_release(struct peer_stats *ps);
 /* Never NULL; the caller may keep it as long as it has a call or a wait there. */
 struct peer_stat *peer_stats_find(struct peer_stats *ps, const char *label, int64_t now_us);
+/* How many branches wait for it. */
+size_t peer_stats_waiting(const struct peer_stats *ps, const struct registry *r,
+                          const char *participant);
 /* Start: *bucket = 0, `p` NULL; NULL at the end. The last is "other", if it was ever used. */
 struct peer_stat *peer_stats_next(const struct peer_stats *ps, size_t *bucket, struct peer_stat *p);
 

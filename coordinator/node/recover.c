@@ -61,6 +61,19 @@ static void read_trace(struct gtx *g, const struct pg_result *r, size_t row)
 		memcpy(g->traceparent, trace, len);
 }
 
+/* Stored is the database's time. If its clock was set back since, the deadline seems further away
+ * than it ever was: nothing waits longer than it was given. If it was set forward, the deadline has
+ * passed, and what is undecided is rolled back. */
+static void set_deadline(struct gtx *g, int64_t deadline_us, enum txn_state state)
+{
+	bool voting = g->spec.interactive && state != TXN_ACTIVE;
+	int64_t most_us = node_db_now_us(g->node) +
+	                  (voting ? g->spec.vote_timeout_us : g->spec.timeout_us);
+
+	g->deadline_us = deadline_us < most_us ? deadline_us : most_us;
+	g->deadline_mono_us = g->deadline_us - g->node->db_offset_us;
+}
+
 static int restore(struct gtx *g, const struct pg_result *r, size_t row)
 {
 	struct complaint complaint;
@@ -79,9 +92,9 @@ static int restore(struct gtx *g, const struct pg_result *r, size_t row)
 	}
 	read_trace(g, r, row);
 	g->created_us = column_time_us(r, row, LOAD_CREATED);
-	g->deadline_us = column_time_us(r, row, LOAD_DEADLINE);
 	g->decided_us = column_time_us(r, row, LOAD_DECIDED);
-	g->deadline_mono_us = g->deadline_us - g->node->db_offset_us;
+	set_deadline(g, column_time_us(r, row, LOAD_DEADLINE),
+	             (enum txn_state)pg_int(r, row, LOAD_STATE));
 	rc = gtx_prepare(g, g->deadline_mono_us);
 	if (rc < 0)
 		return rc;

@@ -1,12 +1,15 @@
 /*
- * load.c - a closed loop of clients: each submits a two-phase commit, waits for its end, and
- * submits the next.
+ * load.c - clients that submit two-phase commits and wait for their end.
  *
- *	load COORDINATOR CLIENTS WARMUP_S SECONDS PARTICIPANT...
+ *	load COORDINATOR CLIENTS[@RATE] WARMUP_S SECONDS PARTICIPANT...
  *
- * One branch per PARTICIPANT. Prints one line of JSON: what ended how, latencies in
- * microseconds. Latencies are those of a closed loop: when the server stalls, fewer requests are
- * made, and the stall is counted once per client.
+ * Without RATE a closed loop: each client submits the next when the last has ended, so that fewer
+ * requests are made when the server stalls, and a stall is counted once per client. With RATE an
+ * open one: that many a second become due whatever the server does, and latency counts from when a
+ * request was due, also when no client was free to send it then.
+ *
+ * One branch per PARTICIPANT. Prints one line of JSON: what ended how (`refused` are 503s, `unsent`
+ * those still due at the end), and latencies in microseconds of all that was not refused.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,13 +22,13 @@
 #include "io/loop.h"
 
 #define SAMPLE_MAX 4000000u
-#define CLIENT_MAX 1024u
+#define CLIENT_MAX 8192u
 
 struct client {
 	struct load *load;
 	unsigned number;
 	unsigned n_sent;
-	int64_t started_us;
+	int64_t due_us;
 	struct buf body;
 };
 
@@ -37,17 +40,57 @@ struct load {
 	int n_participant;
 	unsigned n_client;
 	unsigned n_open;
+	double rate; /* 0: closed loop */
+	uint64_t n_arrived;
+	struct loop_timer *arrival;
+	unsigned free[CLIENT_MAX]; /* clients without a request, with RATE */
+	unsigned n_free;
+	int64_t start_us;
 	int64_t measure_from_us;
 	int64_t stop_us;
 	uint64_t n_committed;
 	uint64_t n_other;
 	uint64_t n_failed;
+	uint64_t n_refused;
 	uint32_t *sample_us;
 	size_t n_sample;
 	struct client client[CLIENT_MAX];
 };
 
-static void submit(struct client *c);
+static void submit(struct client *c, int64_t due_us);
+
+static void count(struct load *l, const struct http_result *r, int64_t took_us)
+{
+	if (!r->err && r->status == 503) {
+		l->n_refused++;
+		return;
+	}
+	if (r->err || r->status >= 300)
+		l->n_failed++;
+	else if (r->status == 200 && strstr(r->body, "\"outcome\":\"committed\""))
+		l->n_committed++;
+	else
+		l->n_other++;
+	if (l->n_sample < SAMPLE_MAX)
+		l->sample_us[l->n_sample++] = (uint32_t)took_us;
+}
+
+/* Sends what is due and has a client. */
+static void arrive(void *ctx)
+{
+	struct load *l = ctx;
+	int64_t now_us = clock_mono_us(), due_us;
+
+	for (;;) {
+		due_us = l->start_us + (int64_t)((double)l->n_arrived * 1e6 / l->rate);
+		if (due_us >= l->stop_us || due_us > now_us || l->n_free == 0)
+			break;
+		l->n_arrived++;
+		submit(&l->client[l->free[--l->n_free]], due_us);
+	}
+	if (due_us < l->stop_us && due_us > now_us)
+		loop_timer_set(l->arrival, due_us);
+}
 
 static void on_answer(void *ctx, const struct http_result *r)
 {
@@ -56,23 +99,20 @@ static void on_answer(void *ctx, const struct http_result *r)
 	int64_t now_us = clock_mono_us();
 
 	l->n_open--;
-	if (now_us >= l->measure_from_us && now_us < l->stop_us) {
-		if (r->err || r->status >= 300)
-			l->n_failed++;
-		else if (r->status == 200 && strstr(r->body, "\"outcome\":\"committed\""))
-			l->n_committed++;
-		else
-			l->n_other++;
-		if (l->n_sample < SAMPLE_MAX)
-			l->sample_us[l->n_sample++] = (uint32_t)(now_us - c->started_us);
+	if (now_us >= l->measure_from_us && now_us < l->stop_us)
+		count(l, r, now_us - c->due_us);
+	if (l->rate > 0) {
+		l->free[l->n_free++] = c->number;
+		if (now_us < l->stop_us)
+			arrive(l);
+	} else if (now_us < l->stop_us) {
+		submit(c, now_us);
 	}
-	if (now_us < l->stop_us)
-		submit(c);
-	else if (l->n_open == 0)
+	if (now_us >= l->stop_us && l->n_open == 0)
 		loop_stop(l->loop);
 }
 
-static void submit(struct client *c)
+static void submit(struct client *c, int64_t due_us)
 {
 	static const char *const header[] = {"Content-Type: application/json", "Prefer: wait=30"};
 	struct load *l = c->load;
@@ -86,7 +126,7 @@ static void submit(struct client *c)
 		           "%s{\"id\":\"b%d\",\"participant\":\"%s\",\"payload\":{\"n\":1}}",
 		           i ? "," : "", i, l->participant[i]);
 	buf_puts(&c->body, "]}");
-	c->started_us = clock_mono_us();
+	c->due_us = due_us;
 	l->n_open++;
 	call = http_client_call(l->http, &(struct http_call_spec){
 	                                     .url = l->url.data,
@@ -118,12 +158,17 @@ static unsigned percentile(const struct load *l, double p)
 
 static void report(struct load *l, double seconds)
 {
+	int64_t until_us = l->stop_us;
+	uint64_t due = (uint64_t)((double)(until_us - l->start_us) * l->rate / 1e6);
+
 	qsort(l->sample_us, l->n_sample, sizeof l->sample_us[0], compare);
 	(void)printf("{\"clients\": %u, \"seconds\": %.3f, \"committed\": %llu, \"other\": %llu, "
-	             "\"failed\": %llu, \"p50_us\": %u, \"p95_us\": %u, \"p99_us\": %u, "
-	             "\"max_us\": %u}\n",
+	             "\"failed\": %llu, \"refused\": %llu, \"unsent\": %llu, \"p50_us\": %u, "
+	             "\"p95_us\": %u, \"p99_us\": %u, \"max_us\": %u}\n",
 	             l->n_client, seconds, (unsigned long long)l->n_committed,
 	             (unsigned long long)l->n_other, (unsigned long long)l->n_failed,
+	             (unsigned long long)l->n_refused,
+	             (unsigned long long)(due > l->n_arrived ? due - l->n_arrived : 0),
 	             percentile(l, 0.50), percentile(l, 0.95), percentile(l, 0.99),
 	             percentile(l, 1.0));
 }
@@ -135,13 +180,19 @@ static void on_start(void *ctx)
 
 	for (unsigned i = 0; i < l->n_client; i++) {
 		l->client[i] = (struct client){.load = l, .number = i};
-		submit(&l->client[i]);
+		if (l->rate > 0)
+			l->free[l->n_free++] = i;
+		else
+			submit(&l->client[i], clock_mono_us());
 	}
+	if (l->rate > 0)
+		arrive(l);
 }
 
 static int usage(void)
 {
-	(void)fprintf(stderr, "usage: load COORDINATOR CLIENTS WARMUP_S SECONDS PARTICIPANT...\n");
+	(void)fprintf(stderr, "usage: load COORDINATOR CLIENTS[@RATE] WARMUP_S SECONDS "
+	                      "PARTICIPANT...\n");
 	return EXIT_FAILURE;
 }
 
@@ -150,10 +201,12 @@ int main(int argc, char **argv)
 	static struct load l;
 	struct loop_timer *start;
 	double warmup_s, seconds;
+	char *rate;
 
 	if (argc < 6)
 		return usage();
-	l.n_client = (unsigned)strtoul(argv[2], NULL, 10);
+	l.n_client = (unsigned)strtoul(argv[2], &rate, 10);
+	l.rate = *rate == '@' ? strtod(rate + 1, NULL) : 0;
 	warmup_s = strtod(argv[3], NULL);
 	seconds = strtod(argv[4], NULL);
 	if (l.n_client == 0 || l.n_client > CLIENT_MAX || seconds <= 0)
@@ -171,15 +224,18 @@ int main(int argc, char **argv)
 	                                                 .peer_max = 4},
 	                    &l.http) < 0)
 		return EXIT_FAILURE;
-	l.measure_from_us = clock_mono_us() + (int64_t)(warmup_s * 1e6);
+	l.start_us = clock_mono_us();
+	l.measure_from_us = l.start_us + (int64_t)(warmup_s * 1e6);
 	l.stop_us = l.measure_from_us + (int64_t)(seconds * 1e6);
 	start = loop_timer_new(l.loop, on_start, &l);
-	if (!start)
+	l.arrival = loop_timer_new(l.loop, arrive, &l);
+	if (!start || !l.arrival)
 		return EXIT_FAILURE;
 	loop_timer_set(start, clock_mono_us());
 	loop_run(l.loop);
 	report(&l, seconds);
 	loop_timer_free(start);
+	loop_timer_free(l.arrival);
 	http_client_free(l.http);
 	loop_free(l.loop);
 	for (unsigned i = 0; i < l.n_client; i++)

@@ -47,6 +47,30 @@ static void close_peers(struct fixture *f)
 	peers_release(&f->peers);
 }
 
+static void test_waiting(void **state)
+{
+	struct fixture f;
+	int64_t since_us = 0;
+
+	(void)state;
+	open_peers(&f);
+	for (unsigned i = 0; i < N_SLOT; i++)
+		f.slot[i].since_us = 100 + i;
+	assert_int_equal(peers_waiting(&f.peers, "stock", &since_us), 0);
+	assert_int_equal(enter(&f, "stock", 2, 5, false), 0);
+	assert_int_equal(peers_waiting(&f.peers, "stock", &since_us), 0);
+	/* What is urgent does not count, and neither do others' slots. */
+	assert_int_equal(enter(&f, "stock", 2, 5, true), 0);
+	assert_int_equal(enter(&f, "stock", 2, 5, true), 0);
+	assert_int_equal(enter(&f, "stock", 2, 5, false), 0);
+	assert_int_equal(enter(&f, "stock", 2, 5, false), 0);
+	assert_int_equal(enter(&f, "http://a/x", 2, 5, false), 0);
+	assert_int_equal(peers_waiting(&f.peers, "stock", &since_us), 2);
+	assert_int_equal(since_us, 103);
+	assert_int_equal(peers_waiting(&f.peers, "http://a:80/y", &since_us), 0);
+	close_peers(&f);
+}
+
 static void test_shares(void **state)
 {
 	struct fixture f;
@@ -91,6 +115,7 @@ static void test_names_and_addresses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_waiting),
 	    cmocka_unit_test(test_shares),
 	    cmocka_unit_test(test_names_and_addresses),
 	};

@@ -1,0 +1,183 @@
+"""More than the node, or a participant, keeps up with: who is refused, who is not, and that what
+was taken on is finished."""
+
+import json
+import os
+import statistics
+import subprocess
+
+import psycopg2
+
+from harness.load import two
+from harness.participant import Answer, Gate
+from harness.system import BUILD, Assentd
+from harness.wait import wait_until
+
+
+def noop(guard, *args):
+    return guard.spawn("noop", [os.path.join(BUILD, "test", "noop"), *args]).ready_url()
+
+
+def load_argv(assentd, clients, seconds, *participants):
+    return [os.path.join(BUILD, "test", "load"), assentd.url, clients, "0", str(seconds),
+            *participants]
+
+
+def load(assentd, clients, seconds, *participants):
+    out = subprocess.run(load_argv(assentd, clients, seconds, *participants), check=True,
+                         capture_output=True, text=True, timeout=120).stdout
+    return json.loads(out)
+
+
+def memory_kib(process):
+    with open("/proc/%d/status" % process.pid, encoding="ascii", errors="replace") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+
+
+def refused(api, gid, body, **kw):
+    reply = api.put(gid, body, **kw)
+    if reply.status != 503:
+        return None
+    assert (reply["code"], reply.headers["Retry-After"]) == ("overloaded", "1"), reply
+    return reply["detail"]
+
+
+def idle(api, deadline_s=30):
+    wait_until(lambda: api.metric("assent_transactions_in_flight") == 0, deadline_s,
+               lambda: "everything to end; in flight: %s"
+               % api.metric("assent_transactions_in_flight"))
+
+
+class Stall:
+    """Nobody can write a transaction: what a full disk queue or a lost standby looks like."""
+
+    def __init__(self, assentd):
+        self.connection = psycopg2.connect(assentd.db.conninfo)
+
+    def __enter__(self):
+        self.connection.cursor().execute("LOCK TABLE assent.txn IN EXCLUSIVE MODE")
+        return self
+
+    def __exit__(self, *_exc):
+        self.connection.rollback()
+        self.connection.close()
+
+
+def test_database_that_does_not_keep_up(fresh, part, gid, gids):
+    """States wait to be stored. Beyond a crowd that waits too long nobody is taken on; who reads,
+    repeats or rolls back is not refused; and nothing that was taken on is lost."""
+    api = fresh.client
+    fast = noop(fresh.guard)
+    api.put(gid, two(part), wait=10)
+    grown = gids()
+    api.put(grown, {"mode": "2pc", "interactive": True})
+    with Stall(fresh):
+        clients = fresh.guard.spawn("load", load_argv(fresh, "2000@500", 3, fast, fast))
+        wait_until(lambda: api.metric("assent_submissions_refused_total") > 0, 30, "a refusal")
+        why = refused(api, gids(), two(part))
+        assert "this node keeps up with" in why
+        assert api.metric("assent_journal_delay_seconds") > 0.5
+        # Refused was what came then, not what was in.
+        assert api.metric("assent_transactions_in_flight") > 256
+        assert api.txn(gid)["outcome"] == "committed"
+        assert api.get("/v1/transactions").status == 200
+        assert api.get("/v1/admin/overview").status == 200
+    assert api.request("POST", "/v1/transactions/%s/rollback" % grown,
+                       headers={"Prefer": "wait=10"}).json["outcome"] == "aborted"
+    # As soon as the queue is gone.
+    wait_until(lambda: refused(api, gids(), two(part), wait=10) is None, 10, "to be taken on")
+    assert clients.wait(60) == 0
+    told = json.loads(clients.stdout())
+    assert told["failed"] == 0 and told["committed"] > 256 and told["refused"] > 0, told
+    idle(api)
+
+
+def test_twice_what_a_participant_takes(guard, gids):
+    """Six first calls at a time that take 20 ms: 300 a second. Of twice as many the rest is
+    refused at once, and those who do not name it are served as ever."""
+    assentd = Assentd(guard, args=["--participant-concurrency", "8"]).start()
+    api, slow, fast = assentd.client, noop(guard, "20"), noop(guard)
+    peak = load(assentd, "64", 2, slow)["committed"] / 2
+    idle(api)
+    clients = guard.spawn("load", load_argv(assentd, "1500@%d" % (2 * peak), 5, slow))
+    wait_until(lambda: api.metric("assent_submissions_refused_total") > 0, 20, "a refusal")
+    memory = []
+    while clients.running():
+        body = {"mode": "2pc", "branches": [{"id": "x", "participant": fast},
+                                            {"id": "y", "participant": fast}]}
+        reply = api.put(gids(), body, wait=10)
+        assert reply.status == 200 and reply["outcome"] == "committed", reply
+        memory.append(memory_kib(assentd.process))
+    assert clients.wait(60) == 0
+    told = json.loads(clients.stdout())
+    assert told["failed"] == told["other"] == 0, told
+    assert told["committed"] / told["seconds"] >= 0.9 * peak, (peak, told)
+    # The crowd of 256 that may always wait, and overload_delay_ms, at 300 a second.
+    assert told["p99_us"] < 3e6, told
+    third = len(memory) // 3
+    assert statistics.median(memory[-third:]) < 1.2 * statistics.median(memory[:third]) + 8192
+    body = {"mode": "2pc", "branches": [{"id": "x", "participant": slow}]}
+    assert api.put(gids(), body, wait=10).status == 200
+    idle(api)
+
+
+def test_a_participant_that_hangs_does_not_fill_the_node(guard, part, gids):
+    """It may hold a quarter of what fits."""
+    api = Assentd(guard, args=["--in-flight-max", "40"]).start().client
+    gate = Gate()
+    part.on("hangs", "prepare", Answer(gate=gate))
+    body = two(part, branches=[part.branch("hangs"), part.branch("a")])
+    other = noop(guard)
+    held = [gids() for _ in range(11)]
+    for gid in held:
+        assert api.put(gid, body).status == 202
+    part.wait_calls(11, "hangs", "prepare")
+    part.wait_calls(11, "a", "prepare")
+    assert "wait for the participant of branch hangs" in refused(api, gids(), body)
+    healthy = {"mode": "2pc", "branches": [{"id": "x", "participant": other},
+                                           {"id": "y", "participant": other}]}
+    for _ in range(60):
+        assert api.put(gids(), healthy, wait=10)["outcome"] == "committed"
+    # Who repeats what is in memory is answered, not refused.
+    assert api.put(held[0], body).status == 202
+    gate.open()
+    for gid in held:
+        assert api.ended(gid)["outcome"] == "committed"
+    assert api.put(gids(), body, wait=10)["outcome"] == "committed"
+
+
+def test_memory_for_submissions_is_bounded(guard, part, gids):
+    """Each body may be as large as it may be; what all of them take together is bounded."""
+    assentd = Assentd(guard, args=["--memory-max", "4194304"]).start()
+    api = assentd.client
+    gate = Gate()
+    part.on("a", "prepare", Answer(gate=gate))
+    large = two(part, branches=[part.branch("a", payload="x" * 1_000_000), part.branch("b")])
+    grown = gids()
+    api.put(grown, {"mode": "2pc", "interactive": True, "timeout_ms": 60000})
+    held = []
+    while True:
+        gid = gids()
+        why = refused(api, gid, large)
+        if why:
+            break
+        held.append(gid)
+    assert "too much memory" in why and 2 <= len(held) <= 4
+    assert api.metric("assent_transactions_bytes") <= 4194304
+    # What is small still fits, and what would grow too much does not, without harm to it.
+    assert api.put(gids(), two(part, branches=[part.branch("b"), part.branch("c")]),
+                   wait=10)["outcome"] == "committed"
+    path = "/v1/transactions/" + grown
+    enlist = {"id": "b", "participant": part.url("b"), "payload": "x" * 1_000_000}
+    reply = api.request("POST", path + "/branches", enlist)
+    assert (reply.status, reply["code"]) == (503, "overloaded")
+    assert api.request("POST", path + "/branches", part.branch("c")).status == 200
+    gate.open()
+    for gid in held:
+        assert api.ended(gid)["outcome"] == "committed"
+    assert api.put(gids(), large, wait=20)["outcome"] == "committed"
+    assert api.request("POST", path + "/branches", enlist).status == 200
+    assert api.request("POST", path + "/rollback", headers={"Prefer": "wait=10"}).json[
+        "outcome"] == "aborted"
+    idle(api)
+    assert api.metric("assent_transactions_bytes") == 0
