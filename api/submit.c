@@ -149,8 +149,7 @@ static void submit_new(struct exchange *x, struct gtx *g, struct submit *s)
 	gtx_free(g);
 	free(s);
 	exchange_fail(x, PROBLEM_OVERLOADED,
-	              rc == ERR_LIMIT ? x->node->admission.why
-	                              : "out of memory; try again");
+	              rc == ERR_LIMIT ? x->node->admission.why : "out of memory; try again");
 }
 
 static void submit(struct exchange *x, struct gtx *g)

@@ -67,14 +67,15 @@ static int check_participants(struct admission *a, const struct gtx *g, int64_t 
 		const struct branch_spec *b = &g->spec.branch[i];
 
 		if (calls.n_queued > CROWD && has_standing_queue(g, b, now_us))
-			return refuse(a, "more is submitted than the participant of branch %s "
-			                 "keeps up with; try again",
+			return refuse(a,
+			              "more is submitted than the participant of branch %s "
+			              "keeps up with; try again",
 			              b->id);
-		if (node->txns.n > share &&
-		    peer_stats_waiting(&node->peers, node->config->registry, b->participant) >
-		        share)
-			return refuse(a, "too many transactions wait for the participant of "
-			                 "branch %s; try again",
+		if (node->txns.n > share && peer_stats_waiting(&node->peers, node->config->registry,
+		                                               b->participant) > share)
+			return refuse(a,
+			              "too many transactions wait for the participant of "
+			              "branch %s; try again",
 			              b->id);
 	}
 	return 0;

@@ -51,8 +51,8 @@ static void on_request(void *ctx, struct http_request *rq)
 		answer(rq);
 		return;
 	}
-	late.held[(late.first + late.n++) % HELD_MAX] =
-	    (struct held){rq, clock_mono_us() + late.delay_us};
+	late.held[(late.first + late.n++) % HELD_MAX] = (struct held){rq, clock_mono_us() +
+	                                                                      late.delay_us};
 	if (late.n == 1)
 		loop_timer_set(late.timer, clock_mono_us() + late.delay_us);
 }

@@ -172,6 +172,11 @@ class Participant:
                    lambda: "%d calls %s/%s, got %s" % (n, name, op, self.calls()))
         return self.calls(name, op)
 
+    def forget(self):
+        """What came so far."""
+        with self._lock:
+            self._calls.clear()
+
     def close(self):
         for gate in self._gates:
             gate.open()

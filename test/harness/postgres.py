@@ -67,12 +67,12 @@ class Database:
 
 
 class PrivatePostgres:
-    def __init__(self, guard, name="pg", prepared=64):
+    def __init__(self, guard, name="pg", prepared=64, env=None):
         self.guard = guard
         self.dir = guard.path(name)
         self.data, self.socket_dir = self.dir + "/data", self.dir + "/s"
         self.user = "postgres" if os.geteuid() == 0 else None
-        self.prepared = prepared
+        self.prepared, self.env = prepared, env
         self.process = None
         os.mkdir(self.dir)
         os.mkdir(self.socket_dir, 0o700)
@@ -87,7 +87,7 @@ class PrivatePostgres:
         self.process = self.guard.spawn("postgres", [
             bindir() + "/postgres", "-D", self.data, "-k", self.socket_dir,
             "-c", "listen_addresses=", "-c", "max_prepared_transactions=%d" % self.prepared,
-            "-c", "shared_buffers=16MB"], user=self.user)
+            "-c", "shared_buffers=16MB"], env=self.env, user=self.user)
         wait_until(self._answers, 20, "PostgreSQL to answer")
         return self
 

@@ -86,10 +86,10 @@ class Assentd:
 class Service:
     """One of the sample services. Keeps its port over restarts."""
 
-    def __init__(self, guard, name, database, listen="127.0.0.1:0", args=()):
+    def __init__(self, guard, name, database, listen="127.0.0.1:0", args=(), env=None):
         self.guard, self.name, self.db = guard, name, database
         self.listen, self.args = listen, list(args)
-        self.program, self.env = binary(name), None
+        self.program, self.env = binary(name), env
         self.process = None
         self.url = None
 
