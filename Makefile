@@ -114,11 +114,14 @@ all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src
 	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src) \
 	$(limit_src) $(fuzz_src) test/fuzz/replay.c $(subject_src) $(shim_src)
 
-.PHONY: all tests fuzzers deps run test lint asan fuzz fuzz-api faults sim mutants contract golden-rewrite bench install clean help tidy toolchain FORCE
+.PHONY: all tests subjects fuzzers deps run test lint asan fuzz fuzz-api faults sim mutants contract golden-rewrite bench install clean help tidy toolchain FORCE
 
 all: $(assentd) $(sdk_libs) $(samples)
 
-tests: all $(units) $(golden) $(sim) $(benches) $(fuzzers) $(subjects) $(shims)
+tests: subjects $(units) $(golden) $(sim) $(benches) $(fuzzers)
+
+# What the tests in e2e and trouble start.
+subjects: all $(subjects) $(shims)
 
 fuzzers: $(fuzzers)
 
