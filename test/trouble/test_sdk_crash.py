@@ -6,7 +6,9 @@ nobody dies, then places an order for each place and kills the service there; th
 again, the coordinator and the customer repeat what was not answered, and everything must agree.
 
 The walks of one service follow each other; the three services are walked at the same time. What
-account shares with stock (a refusal, one phase) is walked with stock only.
+account shares with stock (a refusal, one phase) is walked with stock only. Death before a statement
+cannot be told from death after the one before it, but for the answers between two calls: it is
+walked where the order is committed.
 """
 
 import itertools
@@ -64,7 +66,8 @@ class Walker:
         self.crash.arm()
         found = self.run(flow, False)
         assert len(found) >= WALKS[self.name, flow], found
-        places = list(itertools.product(range(1, len(found) + 1), WHEN))
+        places = [(at, when) for at, when in itertools.product(range(1, len(found) + 1), WHEN)
+                  if at == 1 or when != "before" or flow == "committed"]
         self.next_aim = places[0]
         self.restart()
         for (at, when), self.next_aim in zip(places, places[1:] + [(0, WHEN[0])]):
@@ -222,7 +225,7 @@ def walks(request):
 
 @pytest.mark.parametrize("walk", WALKS, ids="-".join)
 def test_every_statement(walks, walk):
-    assert walks.futures[walk].result(300) >= 3 * WALKS[walk]
+    assert walks.futures[walk].result(300) > 2 * WALKS[walk]
 
 
 def test_the_shim_sees_every_statement():
