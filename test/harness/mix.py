@@ -22,6 +22,7 @@ from .wait import wait_until
 ENDED = ("committed", "aborted", "mixed")
 KINDS = ("pair", "refused", "single", "look", "slow", "clumsy", "grown", "undone", "left", "empty")
 PLENTY = 1000000  # of everything in the shop at first
+AMPLE_MS = 600000  # no deadline may pass because the machine is busy
 
 
 def fill(shop):
@@ -119,7 +120,7 @@ class Client:
         return note
 
     def submit(self, gid, *names, **members):
-        body = dict({"mode": "2pc", "retry": QUICK, "timeout_ms": 60000,
+        body = dict({"mode": "2pc", "retry": QUICK, "timeout_ms": AMPLE_MS,
                      "branches": [self.mix.party.branch(n) for n in names]}, **members)
         args = (gid, "submit", "/v1/transactions/" + gid, "PUT", body, 10)
         if self.ask(*args).status == 200:
@@ -143,8 +144,9 @@ class Client:
     def clumsy(self, gid):
         self.submit(gid, "clumsy", "yes")
 
-    def begin(self, gid, timeout_ms=60000):
-        body = {"mode": "2pc", "interactive": True, "retry": QUICK, "timeout_ms": timeout_ms}
+    def begin(self, gid, timeout_ms=AMPLE_MS):
+        body = {"mode": "2pc", "interactive": True, "retry": QUICK, "timeout_ms": timeout_ms,
+                "vote_timeout_ms": AMPLE_MS}
         return self.ask(gid, "begin", "/v1/transactions/" + gid, "PUT", body).taken
 
     def enlist(self, gid, name):

@@ -35,8 +35,8 @@ class Yard:
     """One coordinator with its data and a shop, for one crash after the other."""
 
     def __init__(self, guard):
-        self.guard = guard
         self.assentd = Assentd(guard).start()
+        self.epochs = {}
         self.shop = Shop(self.assentd).start(self.assentd.url)
         fill(self.shop)
 
@@ -48,13 +48,17 @@ class Yard:
 
     def start(self, crash_at=None, *args):
         self.spawn(crash_at, *args)
-        return self.assentd.ready()
+        self.assentd.ready()
+        before, self.epochs = self.epochs, dict(self.assentd.db.query(
+            "SELECT shard, epoch FROM assent.shard"))
+        assert len(self.epochs) == 64
+        assert all(self.epochs[shard] > epoch for shard, epoch in before.items())
 
     def mix(self, party, **options):
         return Mix(self.assentd, party, self.shop, **options)
 
 
-def die(assentd, point, deadline_s=20):
+def die(assentd, point, deadline_s=40):
     """Wait until it has died where it should."""
     wait_until(lambda: not assentd.process.running(), deadline_s,
                lambda: "the crash at %s; last lines:\n%s" % (point, assentd.process.last_lines()))
