@@ -78,7 +78,8 @@ def test_the_standby_is_away(couple, node, part, gids):
     when somebody cancels the wait and the primary has it committed."""
     gid, late = gids(), gids()
     assert node.client.put(gid, two(part), wait=10)["outcome"] == "committed"
-    assert couple.on_the_standby(gid) == "committed"
+    # It is there when it is answered, but replayed only a moment later.
+    wait_until(lambda: couple.on_the_standby(gid) == "committed", 20, "the copy")
     couple.wait_quiet(gid, 4)
     couple.standby.stop()
     with ThreadPoolExecutor(2) as pool:
