@@ -263,8 +263,8 @@ def test_signal_while_it_starts(guard, signum):
     """Whenever it comes: the daemon ends and takes its PostgreSQL with it."""
     assentd = Assentd(guard)
     process = assentd.spawn()
-    wait_until(lambda: os.path.exists(assentd.dir + "/data") or not process.running(),
-               what="initdb to begin")
+    wait_until(lambda: os.path.exists(assentd.dir + "/data") or not process.running(), 60,
+               "initdb to end")
     process.terminate(signum)
     process.wait(30)
     wait_until(lambda: assentd.postmaster_pid() == 0, what="PostgreSQL to stop")

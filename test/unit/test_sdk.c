@@ -174,10 +174,16 @@ static void yes_after_a_failed_statement(void **state)
 static void late_calls(void **state)
 {
 	struct business b = {0};
+	int64_t until = now_ms() + DEADLINE_MS;
+	int status;
 
 	(void)state;
 	assert_int_equal(fixture_do_ms(conn, "lc", "prepare", 0, &b, body), 409);
-	assert_int_equal(fixture_do_ms(conn, "lc", "one_phase", -5, &b, body), 409);
+	/* The millisecond that is left may be too short even to find that out. */
+	do
+		status = fixture_do_ms(conn, "lc", "one_phase", -5, &b, body);
+	while (status == 503 && now_ms() < until);
+	assert_int_equal(status, 409);
 	assert_int_equal(b.n_run, 0);
 	assert_int_equal(doing("lc", "prepare", &b), 200);
 	assert_int_equal(fixture_do_ms(conn, "lc", "prepare", 0, &b, body), 200);
