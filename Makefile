@@ -241,7 +241,7 @@ $(fuzzers): $(BUILD)/test/%: $(BUILD)/obj/test/fuzz/%.o $(call objects,$(fuzz_ma
 # Loaded in front of a program's libraries (LD_PRELOAD).
 $(shims): $(BUILD)/test/%.so: $(BUILD)/obj/test/shim/%.o
 	@mkdir -p $(@D)
-	$(call show,LD) $(LINK) -shared -o $@ $(filter %.o,$^)
+	$(call show,LD) $(LINK) -shared -Wl,-soname,$(@F) -o $@ $(filter %.o,$^)
 
 -include $(patsubst %.o,%.d,$(call objects,$(all_src)) $(coordinator_gen) $(participant_gen) $(openapi_gen))
 

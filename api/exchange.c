@@ -52,15 +52,16 @@ static void finish(struct exchange *x, int status, const char *content_type, str
 		/* Out of memory while writing the reply: say so without any. */
 		char text[320];
 		int len = snprintf(text, sizeof text,
-		                   "{\"type\":\"/problems/internal\",\"title\":\"Something went "
-		                   "wrong inside\",\"status\":500,\"detail\":\"out of memory; try "
-		                   "again\",\"instance\":\"/\",\"code\":\"internal\","
+		                   "{\"type\":\"/problems/overloaded\",\"title\":\"Too much work "
+		                   "in flight\",\"status\":503,\"detail\":\"out of memory; try "
+		                   "again\",\"instance\":\"/\",\"code\":\"overloaded\","
 		                   "\"retryable\":true,\"request_id\":\"%s\"}",
 		                   x->request_id);
 
-		status = 500;
+		status = 503;
+		header[1] = (struct http_header){"Retry-After", "1"};
 		http_request_reply(x->rq, status, "application/problem+json", text, (size_t)len,
-		                   header, 1);
+		                   header, 2);
 	} else {
 		crash_point(CRASH_ANSWER_BEFORE_SEND);
 		http_request_reply(x->rq, status, content_type, body->data ? body->data : "",

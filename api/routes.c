@@ -209,7 +209,10 @@ static void on_request(void *ctx, struct http_request *rq)
 			buf_puts(&allow, ", ");
 		buf_puts(&allow, route[i].method);
 	}
-	refuse(x, path, allow.len ? allow.data : "");
+	if (allow.failed)
+		exchange_fail(x, PROBLEM_OVERLOADED, "out of memory; try again");
+	else
+		refuse(x, path, allow.len ? allow.data : "");
 	buf_release(&allow);
 }
 

@@ -300,10 +300,14 @@ static void server_timeout(void *ctx)
 
 /* --- replies --- */
 
-static void response_header(struct MHD_Response *response, const char *name, const char *value)
+/* A reply that lacks a header says something else: then it is none, and the connection closes. */
+static void response_header(struct http_request *rq, const char *name, const char *value)
 {
-	if (MHD_add_response_header(response, name, value) != MHD_YES)
-		log_error(NULL, "http server: response header %s cannot be sent", name);
+	if (rq->response == NULL || MHD_add_response_header(rq->response, name, value) == MHD_YES)
+		return;
+	log_error(NULL, "http server: response header %s cannot be sent", name);
+	MHD_destroy_response(rq->response);
+	rq->response = NULL;
 }
 
 /* NOLINTNEXTLINE(readability-function-size): most callers have all of it at hand */
@@ -324,14 +328,12 @@ void http_request_reply(struct http_request *rq, int status, const char *content
 	rq->status = status;
 	rq->response = MHD_create_response_from_buffer(len, unconst(body != NULL ? body : ""),
 	                                               MHD_RESPMEM_MUST_COPY);
-	if (rq->response != NULL) {
-		if (content_type != NULL)
-			response_header(rq->response, "Content-Type", content_type);
-		if (s->quiescing)
-			response_header(rq->response, "Connection", "close");
-		for (size_t i = 0; i < n_header; i++)
-			response_header(rq->response, header[i].name, header[i].value);
-	}
+	if (content_type != NULL)
+		response_header(rq, "Content-Type", content_type);
+	if (s->quiescing)
+		response_header(rq, "Connection", "close");
+	for (size_t i = 0; i < n_header; i++)
+		response_header(rq, header[i].name, header[i].value);
 	if (rq->suspended) {
 		MHD_resume_connection(rq->connection);
 		server_kick(s);

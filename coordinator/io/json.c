@@ -88,7 +88,8 @@ static size_t offset_in_text(const struct json_doc *d, size_t at)
 }
 
 /* jansson reports most failed allocations as faults of the text, in words that depend on the
- * place. One thread. */
+ * place; and when the buffer of a string cannot grow it leaves out characters and goes on. So what
+ * counts is that one failed. One thread. */
 static bool alloc_failed;
 
 static void *alloc_noted(size_t n)
@@ -113,9 +114,13 @@ static int decode(struct json_doc *d, const char *text, size_t len, char *why, s
 	json_set_alloc_funcs(alloc_noted, free);
 	alloc_failed = false;
 	d->root = json_loadb(copy.data, copy.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+	if (alloc_failed) {
+		err = ERR_NOMEM;
+		goto out;
+	}
 	if (d->root != NULL)
 		goto out;
-	err = alloc_failed ? ERR_NOMEM : ERR_PARSE;
+	err = ERR_PARSE;
 	/* It may quote the text, line breaks and all. */
 	for (char *p = error.text; *p != '\0'; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)

@@ -128,7 +128,16 @@ static void try_member(const char *text, size_t len, json_t *root, const char *n
 	     !strcmp(value, theirs));
 }
 
-static void try_verdict(const char *text, size_t len, int status)
+/* A vote that says anything but yes, however it is written. */
+static bool says_otherwise(const json_t *root)
+{
+	const json_t *vote = json_object_get(root, "vote");
+	const char *word = json_string_value(vote);
+
+	return vote && !json_is_null(vote) && (!word || (*word && strcmp(word, "yes") != 0));
+}
+
+static void try_verdict(const char *text, size_t len, const json_t *root, int status)
 {
 	char vote[32] = "", outcome[32] = "";
 	struct answer a = {.status = status, .vote = vote, .outcome = outcome};
@@ -139,6 +148,7 @@ static void try_verdict(const char *text, size_t len, int status)
 	for (int op = OP_PREPARE; op < OP_MAX; op++) {
 		v = verdict_judge((enum txn_op)op, false, &a);
 		must(v >= EV_YES && v <= EV_CONTRACT);
+		must(v != EV_YES || !says_otherwise(root));
 		must(v != EV_YES || (op == OP_PREPARE && status / 100 == 2 && status != 202));
 		must(v != EV_DONE || (op != OP_PREPARE && status / 100 == 2));
 		must((v != EV_FOUND_COMMITTED && v != EV_FOUND_ABORTED) || status == 409);
@@ -160,7 +170,8 @@ static void try_answer(const char *text, size_t len, int status)
 		try_member(text, len, root, "vote");
 		try_member(text, len, root, "outcome");
 	}
-	try_verdict(text, len, status);
+	/* What is nested too deep is no JSON to us, and the status counts. */
+	try_verdict(text, len, valid ? root : NULL, status);
 	json_decref(root);
 }
 

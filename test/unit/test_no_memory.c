@@ -126,9 +126,12 @@ static bool use_map_and_heap(void)
 #define BODY                                                                             \
 	"{\"mode\":\"2pc\",\"interactive\":true,\"gid\":\"g\",\"labels\":{\"a\":\"b\"}," \
 	"\"branches\":[{\"id\":\"a\",\"participant\":\"stock\",\"payload\":{\"n\":1},"   \
-	"\"headers\":{\"X-A\":\"b\"},\"ops\":{\"commit\":\"http://shop/commit\"}},"      \
+	"\"headers\":{\"X-A\":\"b\"},\"ops\":{\"commit\":\"" COMMIT_URL "\"}},"          \
 	"{\"id\":\"b\",\"participant\":\"http://shop/b\"}]}"
 #define JOINED "{\"id\":\"c\",\"participant\":\"http://shop/c\",\"payload\":[1.50]}"
+
+/* Longer than the first room that a decoder takes for a string. */
+#define COMMIT_URL "http://shop/commit/and/so/on/and/so/on"
 
 static struct registry *registry;
 static struct node node;
@@ -196,6 +199,10 @@ static bool use_submission(void)
 
 	arena_init(&arena, 0);
 	p = submission_decode(BODY, strlen(BODY), registry, &arena, &s, &c);
+	if (p == PROBLEM_NONE) {
+		assert_string_equal(s.branch[0].op_url[OP_COMMIT], COMMIT_URL);
+		assert_string_equal(s.branch[1].participant, "http://shop/b");
+	}
 	for (int i = 0; i < 3 && p == PROBLEM_NONE; i++) {
 		char text[] = JOINED;
 
