@@ -20,12 +20,13 @@ static int slowly(const char *name, int fd)
 	return real(fd);
 }
 
-int fsync(int fd)
+/* The headers' names are reserved. */
+int fsync(int fd) /* NOLINT(readability-inconsistent-declaration-parameter-name) */
 {
 	return slowly("fsync", fd);
 }
 
-int fdatasync(int fd)
+int fdatasync(int fd) /* NOLINT(readability-inconsistent-declaration-parameter-name) */
 {
 	return slowly("fdatasync", fd);
 }
