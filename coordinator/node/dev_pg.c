@@ -1,8 +1,10 @@
 #include "node/dev_pg.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdint.h>
@@ -223,6 +225,43 @@ static pid_t postmaster(const struct dev_pg *d)
 	return (pid_t)pid;
 }
 
+static bool links_to(const char *pid, const char *what, const char *path)
+{
+	char link[64], target[PATH_MAX];
+	ssize_t n;
+
+	(void)snprintf(link, sizeof link, "/proc/%.16s/%s", pid, what);
+	n = readlink(link, target, sizeof target - 1);
+	if (n < 0)
+		return false;
+	target[n] = '\0';
+	return strcmp(target, path) == 0;
+}
+
+/* The children of a postmaster that was killed end by themselves, but for one that is stopped or
+ * waits for a lock whose holder was killed as well. That one keeps the shared memory for ever, and
+ * no other postmaster starts as long as it does. */
+static void end_orphans(const char *program, const char *data)
+{
+	char program_path[PATH_MAX], data_path[PATH_MAX];
+	const struct dirent *entry;
+	DIR *proc;
+
+	if (!realpath(program, program_path) || !realpath(data, data_path))
+		return;
+	proc = opendir("/proc");
+	if (!proc)
+		return;
+	while ((entry = readdir(proc))) {
+		long pid = strtol(entry->d_name, NULL, 10);
+
+		if (pid > 1 && links_to(entry->d_name, "cwd", data_path) &&
+		    links_to(entry->d_name, "exe", program_path))
+			(void)kill((pid_t)pid, SIGKILL);
+	}
+	(void)closedir(proc);
+}
+
 static int launch(struct dev_pg *d)
 {
 	char program[PATH_BYTES + 16], data[PATH_BYTES], sockets[PATH_BYTES + 32];
@@ -244,6 +283,8 @@ static int launch(struct dev_pg *d)
 	(void)snprintf(program, sizeof program, "%s/postgres", d->bin);
 	path_of(d, "data", data);
 	(void)snprintf(sockets, sizeof sockets, "unix_socket_directories=%s/s", d->dir);
+	if (postmaster(d) == 0)
+		end_orphans(program, data);
 	d->child = spawn(d, argv);
 	return d->child > 0 ? 0 : ERR_IO;
 }

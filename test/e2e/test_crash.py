@@ -250,6 +250,21 @@ def test_postgres_dies_under_load(fresh, part):
     agreed(part)
 
 
+def test_an_orphan_of_postgres_stays(fresh, part, gid):
+    """A backend that waits for a lock of a killed one never notices the end of its postmaster, and
+    keeps the memory that a new one needs. Here it is stopped, which comes to the same."""
+    orphan = connect(fresh.dir + "/s")
+    pid, postmaster = orphan.get_backend_pid(), fresh.postmaster_pid()
+    os.kill(pid, signal.SIGSTOP)
+    os.kill(postmaster, signal.SIGKILL)
+    wait_until(lambda: not alive(postmaster), what="the postmaster to go")
+    wait_until(lambda: fresh.postmaster_pid() not in (0, postmaster), 30, "a new PostgreSQL")
+    wait_until(lambda: fresh.client.get("/readyz").status == 200, 30, "readiness")
+    assert not alive(pid)
+    assert fresh.client.put(gid, two(part), wait=20)["outcome"] == "committed"
+    orphan.close()
+
+
 def test_not_ready_without_postgres(fresh, part, gid):
     """While there is no database: livez says ok, readyz says why not, and nothing is promised."""
     fresh.client.put(gid, two(part), wait=10)

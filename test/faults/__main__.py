@@ -6,6 +6,7 @@ lets it come to rest and compares what clients were told with every database.
 
 import argparse
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -144,6 +145,7 @@ def main(arguments):
         passed = len(book.plans) - len({f.handle for f in findings if f.handle in book.plans})
         guard.keep_logs = bool(findings)
         if findings:
+            shutil.copy(world.assentd.dir + "/postgres.log", guard.logs)
             print("seed %d; logs are kept in %s-log" % (seed, guard.dir))
         print("%d passed, %d failed" % (passed if found else 0, len(findings)), flush=True)
     return 1 if findings else 0

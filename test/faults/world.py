@@ -109,6 +109,8 @@ class Keeper(threading.Thread):
                 return
             WAIT.wait(self.down_s if self.served else max(self.down_s, FAILED_S))
             with self.lock:
+                if self.done:
+                    return
                 self.sent, self.served, self.term_at = set(), False, None
                 self.process = self._spawn()
                 self.generation += 1
@@ -235,4 +237,5 @@ class World:
 
     def stop(self):
         for keeper in self.keepers.values():
-            keeper.done = True
+            with keeper.lock:
+                keeper.done = True

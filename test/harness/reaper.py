@@ -25,15 +25,24 @@ def read(path):
         return b""
 
 
+def working_directory(base):
+    try:
+        return os.readlink(os.fsencode(base + "/cwd"))
+    except OSError:
+        return b""
+
+
 def processes(token, directory):
-    """Pids that carry the token or name the directory, without this process."""
+    """Pids that carry the token, name the directory or work in it, without this process."""
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
         base = "/proc/" + name
-        # A zombie has neither environment nor command line: it is its parent's business.
-        if token in read(base + "/environ") or directory + b"/" in read(base + "/cmdline"):
+        # A zombie has neither environment nor command line: it is its parent's business. An orphan
+        # of PostgreSQL has overwritten both, but works in its data directory.
+        if (token in read(base + "/environ") or directory + b"/" in read(base + "/cmdline")
+                or (working_directory(base) + b"/").startswith(directory + b"/")):
             found.append(int(name))
     return found
 
