@@ -8,7 +8,7 @@ from .clients import Http
 
 # A log line that no fault explains.
 BUGS = re.compile(r"assert|unexpected (?!postmaster exit)|refused in state|cannot be read|not resumed|invariant"
-                  r"|not as migrated|Sanitizer|double free|corrupt|buffer overflow", re.I)
+                  r"|not as migrated|Sanitizer|double free|(?<!possibly )corrupt|buffer overflow", re.I)
 
 
 @dataclass
