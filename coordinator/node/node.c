@@ -30,6 +30,7 @@ void node_lost(struct node *n, const char *why)
 	if (n->lost_why)
 		return;
 	n->lost_why = why;
+	(void)snprintf(n->waiting_for, sizeof n->waiting_for, "%s", why);
 	loop_hook_kick(n->hook);
 }
 
