@@ -88,8 +88,11 @@ static void arrive(void *ctx)
 		l->n_arrived++;
 		submit(&l->client[l->free[--l->n_free]], due_us);
 	}
-	if (due_us < l->stop_us && due_us > now_us)
-		loop_timer_set(l->arrival, due_us);
+	/* When all is answered before the end, nothing else comes to stop the loop. */
+	if (now_us >= l->stop_us && l->n_open == 0)
+		loop_stop(l->loop);
+	else if (due_us > now_us && now_us < l->stop_us)
+		loop_timer_set(l->arrival, due_us < l->stop_us ? due_us : l->stop_us);
 }
 
 static void on_answer(void *ctx, const struct http_result *r)
