@@ -132,6 +132,8 @@ def test_two_start_at_once(guard, part, gid):
     for one in both:
         wait_until(lambda p=one.process: "64 shards" in p.stderr() or "waiting:" in p.stderr(), 30,
                    lambda p=one.process: "a start:\n" + p.last_lines())
+    # They may have met half-way, and waited both.
+    wait_until(lambda: any("64 shards" in one.process.stderr() for one in both), 30, "one to serve")
     first, second = both if "64 shards" in both[0].process.stderr() else reversed(both)
     assert first.ready().client.put(gid, two(part), wait=10)["outcome"] == "committed"
     assert first.stop() == 0

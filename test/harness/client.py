@@ -95,8 +95,12 @@ class Client:
         return reply.json
 
     def ended(self, gid, deadline_s=15):
-        """Wait for the end and return the transaction."""
+        """Wait for the end and return the transaction. While the node takes its shards anew it
+        says 503, and is asked again."""
         def look():
-            value = self.txn(gid)
-            return value if value["state"] in ENDED else None
+            reply = self.get("/v1/transactions/" + gid)
+            if reply.status == 503 and reply["code"] == "not_ready":
+                return None
+            assert reply.status == 200, reply
+            return reply.json if reply["state"] in ENDED else None
         return wait_until(look, deadline_s, "transaction %s to end" % gid)
