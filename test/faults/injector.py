@@ -182,9 +182,8 @@ class Injector(threading.Thread):
         for _ in range(2):
             try:
                 if self._admin is None:
-                    where, dbname, user = self.world.assentd.db.where
-                    self._admin = psycopg2.connect(host=where, dbname=dbname, user=user,
-                                                   application_name="test", connect_timeout=2)
+                    self._admin = psycopg2.connect(
+                        self.world.assentd.db.conninfo, application_name="test", connect_timeout=2)
                     self._admin.autocommit = True
                 with self._admin.cursor() as cursor:
                     cursor.execute("SELECT pid FROM pg_stat_activity WHERE backend_type ="
