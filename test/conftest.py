@@ -48,6 +48,21 @@ def session_guard():
         yield guard
 
 
+@pytest.fixture(scope="session", autouse=True)
+def template(session_guard):
+    made = Assentd(session_guard, "template").start()
+    assert made.stop() == 0, made.process.last_lines()
+    Assentd.template = made.dir
+    yield made.dir
+    Assentd.template = None
+
+
+@pytest.fixture
+def unmade(monkeypatch):
+    """Every assentd of this test makes its database by itself."""
+    monkeypatch.setattr(Assentd, "template", None)
+
+
 @pytest.fixture(scope="session")
 def shared(session_guard):
     """The assentd that nobody kills; it must end well, too."""

@@ -223,6 +223,7 @@ def test_dev_directory_that_cannot_be(guard):
     assert path in line
 
 
+@pytest.mark.usefixtures("unmade")
 def test_ready_line_is_all_there_is_on_stdout(guard):
     assentd = Assentd(guard).start()
     assert assentd.process.stdout() == "ready %s\n" % assentd.url
@@ -258,6 +259,7 @@ def test_second_daemon_on_the_same_directory(guard, part, gid, end):
     assert first.postmaster_pid() == 0
 
 
+@pytest.mark.usefixtures("unmade")
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_signal_while_it_starts(guard, signum):
     """Whenever it comes: the daemon ends and takes its PostgreSQL with it."""

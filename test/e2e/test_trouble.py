@@ -124,6 +124,7 @@ def test_without_descriptors(fresh, part, gid):
     assert fresh.client.put(gid, two(part), wait=10)["outcome"] == "committed"
 
 
+@pytest.mark.usefixtures("unmade")
 def test_two_start_at_once(guard, part, gid):
     """One makes the private PostgreSQL, the other adopts it and waits for its turn to serve."""
     both = [Assentd(guard), Assentd(guard)]

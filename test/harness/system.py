@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 
 import requests
 
@@ -20,6 +21,10 @@ def binary(name):
 class Assentd:
     """`assentd --dev`. Keeps its port over restarts, so that addresses stay good."""
 
+    # A stopped one's directory. The others begin with a copy of it, which spares each of them the
+    # second that initdb and migrate take; with None they make theirs by themselves.
+    template = None
+
     def __init__(self, guard, name="assentd", listen="127.0.0.1:0", args=(), program=None):
         self.guard, self.name, self.listen, self.args = guard, name, listen, list(args)
         self.program = program or binary("assentd")
@@ -32,6 +37,8 @@ class Assentd:
 
     def spawn(self, *args):
         """Start without waiting until it serves."""
+        if self.template and not os.path.exists(self.dir):
+            subprocess.run(["cp", "-a", "--reflink=auto", self.template, self.dir], check=True)
         argv = [self.program, "--dev", "--dev-dir", self.dir, "--listen", self.listen]
         self.process = self.guard.spawn(self.name, argv + self.args + list(args), self.env)
         return self.process

@@ -263,6 +263,7 @@ def stop_postgres(assentd):
     assert assentd.stop() == 0
 
 
+@pytest.mark.usefixtures("unmade")
 @pytest.mark.parametrize("point", MADE + [
     "migrate.within_step:2", "migrate.within_step:3", "migrate.after_step:3"])
 def test_crash_while_it_is_made(site, yard, party, point):
