@@ -303,6 +303,19 @@ def test_gid_conflict(api, part, gid):
     assert len(part.calls()) == 4
 
 
+def test_gid_conflict_with_what_only_the_database_knows(shared, api, part, gids):
+    ended, later = gids(), gids()
+    first = api.put(ended, two(part), wait=10)
+    shared.wait_state(ended, "committed")
+    # A later flush: the daemon has heard of the one before, and forgotten the transaction.
+    assert api.put(later, two(part), wait=10)["outcome"] == "committed"
+    reply = api.put(ended, two(part, timeout_ms=9999))
+    assert (reply.status, reply["code"], reply["retryable"]) == (422, "gid_conflict", False)
+    again = api.put(ended, two(part))
+    assert (again.status, again["outcome"]) == (200, "committed") and again["gid"] == first["gid"]
+    assert len(part.calls(gid=ended)) == 4
+
+
 PAYLOADS = [
     '19.99', '123456789012345678901234567890', '-0', '1e400', '1E-7', '0.10', 'null', 'true',
     '"\\u0000"', '"a\\u0000b"', '"\\ud83d\\ude00"', '"\U0001f600 \u00e4\u20ac \u2028"', '"\\/"',

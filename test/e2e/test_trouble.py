@@ -136,6 +136,9 @@ def test_two_start_at_once(guard, part, gid):
     # They may have met half-way, and waited both.
     wait_until(lambda: any("64 shards" in one.process.stderr() for one in both), 30, "one to serve")
     first, second = both if "64 shards" in both[0].process.stderr() else reversed(both)
+    wait_until(lambda: "waiting: another node" in second.process.stderr(), 30,
+               "the other one to wait")
+    assert "64 shards" not in second.process.stderr()
     assert first.ready().client.put(gid, two(part), wait=10)["outcome"] == "committed"
     assert first.stop() == 0
     assert second.ready().client.txn(gid)["outcome"] == "committed"
