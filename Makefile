@@ -63,12 +63,13 @@ comma  := ,
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 PARTS     := base core io node api
+# What only the daemon has: its allocator would be every test's otherwise.
+main_src  := $(wildcard coordinator/node/main.c coordinator/node/malloc.c)
 base_src  := $(wildcard coordinator/base/*.c)
 core_src  := $(wildcard coordinator/core/*.c)
 io_src    := $(wildcard coordinator/io/*.c)
-node_src  := $(filter-out coordinator/node/main.c,$(wildcard coordinator/node/*.c))
+node_src  := $(filter-out $(main_src),$(wildcard coordinator/node/*.c))
 api_src   := $(wildcard api/*.c)
-main_src  := $(wildcard coordinator/node/main.c)
 
 sdk_src     := $(wildcard participants/sdk/*.c)
 sample_src  := $(wildcard participants/samples/*.c)

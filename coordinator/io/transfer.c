@@ -13,6 +13,7 @@
 #include <strings.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #define EASY_SPARE_MAX  64
 #define RETRY_AFTER_MAX (24L * 3600)
@@ -313,8 +314,11 @@ static int socket_run(CURL *easy, curl_socket_t fd, int what, void *ctx, void *a
 		curl_multi_assign(((struct transfers *)ctx)->multi, fd, NULL);
 		return 0;
 	}
-	if (w == NULL && watch_add(ctx, fd, &w) != 0)
-		return -1;
+	/* -1 would stop every call until the last one under way has timed out. Only this one does. */
+	if (w == NULL && watch_add(ctx, fd, &w) != 0) {
+		log_error(NULL, "http client: a connection cannot be watched");
+		return 0;
+	}
 	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
 		events |= LOOP_READ;
 	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)

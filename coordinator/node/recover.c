@@ -201,21 +201,25 @@ static void on_page(void *ctx, const struct pg_outcome *outcome)
 
 static int next_page(struct loader *l)
 {
-	struct pg_batch *batch = pg_batch_begin(l->node->writer);
 	struct buf shard = BUF_INIT, limit = BUF_INIT;
+	struct pg_batch *batch = NULL;
 
-	if (!batch)
-		return ERR_IO;
 	crash_point(CRASH_RECOVER_BEFORE_PAGE);
 	pg_put_int2(&shard, l->shard);
 	pg_put_int8(&limit, PAGE);
-	pg_batch_add(batch, SQL_LOAD,
-	             (struct pg_param[]){
-	                 {shard.data, shard.len}, {l->gid, l->gid_len}, {limit.data, limit.len}});
-	pg_batch_send(batch, on_page, l);
+	/* Without its value a parameter is NULL, behind which no row comes: as if all were loaded. */
+	if (!shard.failed && !limit.failed)
+		batch = pg_batch_begin(l->node->writer);
+	if (batch) {
+		pg_batch_add(batch, SQL_LOAD,
+		             (struct pg_param[]){{shard.data, shard.len},
+		                                 {l->gid, l->gid_len},
+		                                 {limit.data, limit.len}});
+		pg_batch_send(batch, on_page, l);
+	}
 	buf_release(&shard);
 	buf_release(&limit);
-	return 0;
+	return batch ? 0 : ERR_IO;
 }
 
 int recover_start(struct node *n, void (*done)(struct node *n, int err))

@@ -307,6 +307,7 @@ def test_unit_file(guard):
     unit.optionxform = str
     unit.read_string(text)
     service = unit["Service"]
+    assert service["Restart"] == "on-failure" and unit["Unit"]["StartLimitIntervalSec"] == "0"
     assert service["Type"] == "notify" and service["ExecReload"].endswith("-HUP $MAINPID")
     assert service["NoNewPrivileges"] == "yes" and service["ProtectSystem"] == "strict"
     if shutil.which("systemd-analyze"):

@@ -1,19 +1,15 @@
 /*
- * no_memory.c - LD_PRELOAD: allocations of a running program fail, now and then.
+ * no_memory.c - LD_PRELOAD: one allocation of a running program fails.
  *
- *	NO_MEMORY_IN     the name of the program it is about; its children have their memory
- *	NO_MEMORY_FILE   two numbers of 8 bytes, mapped: one in so many allocations fails, 0 for none;
- *	                 and how many did. Another process changes the first while the program runs.
- *	NO_MEMORY_SEED   which ones: a number; the same seed and the same program fail alike
+ *	NO_MEMORY_IN    the name of the program it is about; its children have their memory
+ *	NO_MEMORY_FILE  `struct note`, mapped. Another process may change it while the program runs.
  *
- * Its threads count together. When it dies of a signal, the places it was at go to stderr, the
- * innermost first.
+ * It stands in front of the C library's allocator, and behind the program's own if there is one.
  */
 #include <dlfcn.h>
 #include <errno.h>
 #include <execinfo.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,74 +18,72 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* The allocator behind us: the C library's, or that of a tool which stands in front of it. */
+#define DEPTH 8
+
+struct note {
+	_Atomic uint64_t left; /* the how-many-th from now fails; 0: none */
+	_Atomic uint64_t failed;
+	char whose[48]; /* only those that a file with this in its name asked for; "": all */
+};
+
 static void *(*real_malloc)(size_t size);
 static void *(*real_calloc)(size_t n, size_t size);
 static void *(*real_realloc)(void *p, size_t size);
 
-static struct {
-	_Atomic uint64_t one_in, failed;
-} * note;
-static _Atomic uint64_t number, seed;
-
-static void dying(int signum)
-{
-	static const char head[] = "died here:\n";
-	void *frame[40];
-
-	(void)!write(2, head, sizeof head - 1);
-	backtrace_symbols_fd(frame, backtrace(frame, 40), 2);
-	(void)raise(signum); /* SA_RESETHAND: for good, once we are back */
-}
-
-static void watch(void)
-{
-	struct sigaction action = {.sa_handler = dying, .sa_flags = (int)SA_RESETHAND};
-	void *frame[1];
-
-	(void)backtrace(frame, 1); /* it loads a library the first time */
-	(void)sigaction(SIGSEGV, &action, NULL);
-	(void)sigaction(SIGBUS, &action, NULL);
-	(void)sigaction(SIGABRT, &action, NULL);
-}
+static struct note *note;
 
 __attribute__((constructor)) static void begin(void)
 {
 	const char *program = getenv("NO_MEMORY_IN");
 	const char *path = getenv("NO_MEMORY_FILE");
-	const char *text = getenv("NO_MEMORY_SEED");
-	void *map;
+	void *frame[1], *map;
 	int fd;
 
 	if (!program || !path || strcmp(program, program_invocation_short_name) != 0)
 		return;
 	(void)unsetenv("LD_PRELOAD");
+	(void)backtrace(frame, 1); /* it loads a library the first time */
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	map = fd < 0 ? MAP_FAILED
 	             : mmap(NULL, sizeof *note, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		abort();
 	(void)close(fd);
-	watch();
-	seed = text ? strtoull(text, NULL, 10) : 1;
 	note = map;
 }
 
-/* splitmix64: the n-th allocation's lot. */
-static uint64_t lot(uint64_t n)
+/* Functions that allocate for somebody else. */
+static bool is_allocator(const Dl_info *at)
 {
-	uint64_t z = n * UINT64_C(0x9e3779b97f4a7c15);
+	static const char *const name[] = {"malloc", "calloc", "realloc"};
 
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
+	if (strstr(at->dli_fname, "/libc.so") || strstr(at->dli_fname, "/no_memory.so"))
+		return true;
+	for (size_t i = 0; at->dli_sname && i < sizeof name / sizeof name[0]; i++)
+		if (strcmp(at->dli_sname, name[i]) == 0)
+			return true;
+	return false;
+}
+
+static bool is_asked_by(const char *whose)
+{
+	void *frame[DEPTH];
+	int n = backtrace(frame, DEPTH);
+	Dl_info at;
+
+	for (int i = 0; i < n; i++)
+		if (dladdr(frame[i], &at) && !is_allocator(&at))
+			return strstr(at.dli_fname, whose) != NULL;
+	return false;
 }
 
 static bool fails_now(void)
 {
-	uint64_t n = note ? note->one_in : 0;
+	uint64_t left = note ? note->left : 0;
 
-	if (n == 0 || lot(seed + number++) % n != 0)
+	if (left == 0 || (note->whose[0] && !is_asked_by(note->whose)))
+		return false;
+	if (note->left-- != 1)
 		return false;
 	note->failed++;
 	errno = ENOMEM;
