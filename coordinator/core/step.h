@@ -41,6 +41,8 @@
 
 enum txn_mode {
 	MODE_TWO_PHASE = 1,
+	MODE_TCC = 2,
+	MODE_MAX,
 };
 
 enum txn_state {
@@ -53,6 +55,9 @@ enum txn_state {
 	TXN_MIXED = 7,     /* ended; participants disagree and it cannot be undone automatically */
 	TXN_ONE_PHASE = 8, /* a single branch was asked to commit without a prepare */
 	TXN_ARBITRATING = 9, /* ... and did not say yes: rollback was sent, its barrier decides */
+	TXN_TRYING = 10,     /* tcc */
+	TXN_CONFIRMING = 11,
+	TXN_CANCELLING = 12,
 	TXN_STATE_MAX,
 };
 
@@ -73,6 +78,8 @@ enum branch_state {
 	BRANCH_ABORTED = 5,
 	BRANCH_HEURISTIC_COMMITTED = 6, /* decided alone, against the decision */
 	BRANCH_HEURISTIC_ABORTED = 7,
+	BRANCH_TRIED = 8,
+	BRANCH_CONFIRMED = 9, /* while that can still be undone */
 	BRANCH_STATE_MAX,
 };
 
@@ -81,6 +88,9 @@ enum txn_op {
 	OP_PREPARE = 1,
 	OP_COMMIT = 2,
 	OP_ROLLBACK = 3,
+	OP_TRY = 4,
+	OP_CONFIRM = 5,
+	OP_CANCEL = 6,
 	OP_MAX,
 };
 
@@ -88,7 +98,7 @@ enum event_type {
 	EV_SUBMIT = 0,          /* coordinated: all branches are known: start */
 	EV_YES = 1,             /* vote operation: 2xx */
 	EV_READ_ONLY = 2,       /* vote operation: 2xx with "vote": "read_only" */
-	EV_NO = 3,              /* vote operation: 409 */
+	EV_NO = 3,              /* vote operation, or confirm: 409 */
 	EV_DONE = 4,            /* decided operation: 2xx */
 	EV_FOUND_COMMITTED = 5, /* 409 with "outcome": "committed" */
 	EV_FOUND_ABORTED = 6,   /* 409 with "outcome": "aborted" */

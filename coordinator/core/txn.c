@@ -4,11 +4,12 @@
 #include <string.h>
 
 #include "core/calls.h"
-#include "core/protocol.h"
+#include "core/phases.h"
 
 /* The registry: one line per protocol. */
 static const struct protocol *const registry[] = {
     &protocol_two_phase,
+    &protocol_tcc,
 };
 
 #define N_PROTOCOL (sizeof registry / sizeof registry[0])
@@ -31,7 +32,7 @@ enum txn_mode txn_mode_parse(const char *name)
 	return (enum txn_mode)0;
 }
 
-static const struct protocol *protocol_of(const struct txn *t)
+const struct protocol *protocol_of(const struct txn *t)
 {
 	const struct protocol *p = protocol_get(t->mode);
 
@@ -41,9 +42,11 @@ static const struct protocol *protocol_of(const struct txn *t)
 
 int txn_init(struct txn *t, struct arena *arena, const struct txn_config *config)
 {
-	if (config->n_branch > TXN_BRANCH_MAX || !protocol_get(config->mode))
+	const struct protocol *p = protocol_get(config->mode);
+
+	if (!p || config->n_branch > TXN_BRANCH_MAX)
 		return ERR_INVALID;
-	if (config->n_branch == 0 && !config->interactive)
+	if (config->interactive ? !p->interactive : config->n_branch == 0)
 		return ERR_INVALID;
 	*t = (struct txn){
 	    .mode = config->mode,
@@ -51,6 +54,7 @@ int txn_init(struct txn *t, struct arena *arena, const struct txn_config *config
 	    .outcome = OUTCOME_PENDING,
 	    .seed = config->seed,
 	    .interactive = config->interactive,
+	    .undo_confirms = config->undo_confirms,
 	    .n_branch = config->n_branch,
 	    .room = config->n_branch,
 	    .deadline_us = config->deadline_us,
@@ -119,7 +123,7 @@ int txn_restore(struct txn *t, enum txn_state state, enum txn_outcome outcome,
 	t->outcome = outcome;
 	t->begun = t->interactive;
 	restore_branches(t, branch_state);
-	if (!protocol_of(t)->broken(t))
+	if (!phase_broken(t))
 		return 0;
 	*t = old;
 	memcpy(t->branch, before, t->n_branch * sizeof *before);
@@ -171,7 +175,13 @@ int64_t txn_due_us(const struct txn *t)
 
 enum txn_outcome txn_decision(const struct txn *t)
 {
-	return protocol_of(t)->decision(t);
+	if (t->outcome != OUTCOME_MIXED)
+		return t->outcome;
+	for (unsigned i = 0; i < t->n_branch; i++) {
+		if (t->branch[i].state == BRANCH_HEURISTIC_ABORTED)
+			return OUTCOME_COMMITTED;
+	}
+	return OUTCOME_ABORTED;
 }
 
 bool txn_ended(enum txn_state state)
@@ -202,7 +212,7 @@ void txn_check(const struct txn *t)
 	assert(t->n_branch <= t->room && t->room <= TXN_BRANCH_MAX);
 	for (unsigned i = 0; i < t->n_branch; i++)
 		check_branch(t, &t->branch[i]);
-	broken = protocol_of(t)->broken(t);
+	broken = phase_broken(t);
 	assert(!broken);
 }
 
@@ -221,6 +231,29 @@ const char *txn_mode_str(enum txn_mode mode)
 	return p ? p->name : "?";
 }
 
+bool txn_op_votes(enum txn_op op, bool one_phase)
+{
+	return op == OP_PREPARE || op == OP_TRY || one_phase;
+}
+
+enum txn_op txn_mode_first(enum txn_mode mode)
+{
+	const struct protocol *p = protocol_get(mode);
+
+	return p ? p->first : OP_NONE;
+}
+
+bool txn_mode_has(enum txn_mode mode, enum txn_op op)
+{
+	const struct protocol *p = protocol_get(mode);
+
+	for (unsigned state = 0; p && op != OP_NONE && state < TXN_STATE_MAX; state++) {
+		if (p->phase[state].op == op)
+			return true;
+	}
+	return false;
+}
+
 const char *txn_state_str(enum txn_state state)
 {
 	static const char *const name[TXN_STATE_MAX] = {
@@ -233,6 +266,9 @@ const char *txn_state_str(enum txn_state state)
 	    [TXN_MIXED] = "mixed",
 	    [TXN_ONE_PHASE] = "one_phase",
 	    [TXN_ARBITRATING] = "arbitrating",
+	    [TXN_TRYING] = "trying",
+	    [TXN_CONFIRMING] = "confirming",
+	    [TXN_CANCELLING] = "cancelling",
 	};
 
 	return NAME(name, state);
@@ -261,6 +297,8 @@ const char *branch_state_str(enum branch_state state)
 	    [BRANCH_ABORTED] = "aborted",
 	    [BRANCH_HEURISTIC_COMMITTED] = "heuristic_committed",
 	    [BRANCH_HEURISTIC_ABORTED] = "heuristic_aborted",
+	    [BRANCH_TRIED] = "tried",
+	    [BRANCH_CONFIRMED] = "confirmed",
 	};
 
 	return NAME(name, state);
@@ -269,10 +307,9 @@ const char *branch_state_str(enum branch_state state)
 const char *txn_op_str(enum txn_op op)
 {
 	static const char *const name[OP_MAX] = {
-	    [OP_NONE] = "none",
-	    [OP_PREPARE] = "prepare",
-	    [OP_COMMIT] = "commit",
-	    [OP_ROLLBACK] = "rollback",
+	    [OP_NONE] = "none",         [OP_PREPARE] = "prepare", [OP_COMMIT] = "commit",
+	    [OP_ROLLBACK] = "rollback", [OP_TRY] = "try",         [OP_CONFIRM] = "confirm",
+	    [OP_CANCEL] = "cancel",
 	};
 
 	return NAME(name, op);

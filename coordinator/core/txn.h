@@ -4,11 +4,12 @@
  * Nothing under core/ reads a clock, a socket, a random number or an environment variable; a
  * test holds the objects' undefined symbols against a short list.
  *
- * Calling sequence, new:      txn_init, set branch[i].timeout_us, txn_step(EV_SUBMIT), ...
+ * Calling sequence, new:      txn_init, set branch[i].timeout_us and .after,
+ *                             txn_step(EV_SUBMIT), ...
  * ... interactive:            txn_init, set branch[i].timeout_us, txn_step(EV_BEGIN), then per
  *                             branch txn_reserve, txn_step(EV_ENLIST); txn_step(EV_COMMIT), ...
- * Calling sequence, recovery: txn_init, set branch[i].timeout_us, txn_restore,
- *                             txn_step(EV_RESUME), ...
+ * Calling sequence, recovery: txn_init, set branch[i].timeout_us and .after,
+ *                             txn_restore, txn_step(EV_RESUME), ...
  * After each step the driver asks txn_due_us() and delivers EV_TIMER then.
  *
  * Ownership: struct txn is the caller's storage; its branches come from the caller's arena and
@@ -39,6 +40,7 @@ struct branch {
 	uint32_t failures;  /* of those, how many failed in a row: paces the backoff */
 	int64_t due_us;     /* when to call next; INT64_MAX while in_call or nothing to do */
 	int64_t timeout_us; /* for one call */
+	uint64_t after;     /* bit per branch that answers first, directly or not (order_close) */
 };
 
 struct txn {
@@ -46,8 +48,9 @@ struct txn {
 	enum txn_state state;
 	enum txn_outcome outcome;
 	bool interactive;
-	bool begun;    /* interactive only: EV_BEGIN was here, in this process or one before */
-	uint64_t seed; /* hash of the gid: jitter */
+	bool begun;         /* interactive only: EV_BEGIN was here, in this process or one before */
+	bool undo_confirms; /* tcc: one confirm that cannot be had cancels them all */
+	uint64_t seed;      /* hash of the gid: jitter */
 	unsigned n_branch, room;
 	struct branch *branch;
 	int64_t deadline_us;     /* ACTIVE: of the initiator; then votes count until here */
@@ -60,13 +63,14 @@ struct txn_config {
 	uint64_t seed;
 	unsigned n_branch;
 	bool interactive;
+	bool undo_confirms; /* tcc only */
 	int64_t deadline_us;
 	int64_t vote_timeout_us; /* interactive only */
 	struct retry_policy retry;
 };
 
 /* State ACTIVE, every branch pending. ERR_NOMEM, or ERR_INVALID for too many branches, or none in
- * a coordinated transaction. */
+ * a coordinated transaction, or a mode that is not driven by its initiator. */
 int txn_init(struct txn *t, struct arena *arena, const struct txn_config *config) MUSTCHECK;
 
 /* Makes room for so many branches in all, in the arena of txn_init: t->branch may move. Before
@@ -102,6 +106,12 @@ const char *txn_outcome_str(enum txn_outcome outcome);
 const char *branch_state_str(enum branch_state state);
 const char *txn_op_str(enum txn_op op);
 const char *alert_kind_str(enum alert_kind kind);
+/* It asks for a vote: until it is answered nothing is decided. Else it carries out a decision. */
+bool txn_op_votes(enum txn_op op, bool one_phase);
+/* The operation that a transaction of this mode begins with. */
+enum txn_op txn_mode_first(enum txn_mode mode);
+/* Transactions of this mode have such calls. */
+bool txn_mode_has(enum txn_mode mode, enum txn_op op);
 /* The mode with that name, or 0. */
 enum txn_mode txn_mode_parse(const char *name);
 

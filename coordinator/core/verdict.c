@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "core/txn.h"
+
 static bool is(const char *member, const char *value)
 {
 	return member && strcmp(member, value) == 0;
@@ -22,8 +24,10 @@ static enum event_type judge_success(bool vote, const struct answer *a)
 	return absent(a->vote) || is(a->vote, "yes") ? EV_YES : EV_CONTRACT;
 }
 
-static enum event_type judge_conflict(bool vote, bool one_phase, const struct answer *a)
+static enum event_type judge_conflict(enum txn_op op, bool one_phase, const struct answer *a)
 {
+	bool vote = txn_op_votes(op, one_phase);
+
 	/* A prepare decides nothing, so an outcome in its answer is just a No. */
 	if (!vote || one_phase) {
 		if (is(a->outcome, "committed"))
@@ -31,12 +35,12 @@ static enum event_type judge_conflict(bool vote, bool one_phase, const struct an
 		if (is(a->outcome, "aborted"))
 			return EV_FOUND_ABORTED;
 	}
-	return vote ? EV_NO : EV_CONTRACT;
+	/* A confirm may be refused, where its transaction can do something about it. */
+	return vote || op == OP_CONFIRM ? EV_NO : EV_CONTRACT;
 }
 
 enum event_type verdict_judge(enum txn_op op, bool one_phase, const struct answer *answer)
 {
-	bool vote = op == OP_PREPARE || one_phase;
 	int status = answer->status;
 
 	if (answer->err != 0)
@@ -44,9 +48,9 @@ enum event_type verdict_judge(enum txn_op op, bool one_phase, const struct answe
 	if (status == 202 || status == 425)
 		return EV_WORKING;
 	if (status >= 200 && status <= 299)
-		return judge_success(vote, answer);
+		return judge_success(txn_op_votes(op, one_phase), answer);
 	if (status == 409)
-		return judge_conflict(vote, one_phase, answer);
+		return judge_conflict(op, one_phase, answer);
 	/* 408: the request did not arrive whole, and a repetition may. */
 	if (status == 408 || status == 429 || (status >= 500 && status <= 599))
 		return EV_UNKNOWN;

@@ -1,8 +1,9 @@
 /*
  * machine.c - the commands of the golden files:
  *
- *	new N [interactive] [key=value ...]     a transaction of N branches: deadline, timeout,
- *	                              vote_timeout, initial, cap (durations), factor, alert_after, seed
+ *	new N [MODE] [interactive] [undo_confirms] [key=value ...]     a transaction of N branches:
+ *	                              deadline, timeout, vote_timeout, initial, cap (durations), factor,
+ *	                              alert_after, seed, after (2:0,2:1 for the third after both others)
  *	restore STATE OUTCOME BRANCH ...   put back what a record said
  *	submit | timer | resume | begin | commit | rollback     an event
  *	enlist [timeout=DURATION]     room for a branch more, and the event
@@ -20,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/order.h"
 #include "core/protocol.h"
 #include "core/verdict.h"
 #include "golden.h"
@@ -31,9 +33,10 @@ struct machine {
 	struct txn t;
 	struct arena arena;
 	int64_t now_us;
-	/* By state, event and whether it is interactive: went through the table, dropped before. */
-	bool live[TXN_STATE_MAX][EV_TYPE_MAX][2];
-	bool stray[TXN_STATE_MAX][EV_TYPE_MAX];
+	/* By mode, state, event and whether it is interactive: went through the table, dropped
+	 * before. */
+	bool live[MODE_MAX][TXN_STATE_MAX][EV_TYPE_MAX][2];
+	bool stray[MODE_MAX][TXN_STATE_MAX][EV_TYPE_MAX];
 };
 
 static _Noreturn void bad(const char *what, const char *word)
@@ -220,13 +223,45 @@ static void step(struct machine *m, struct event ev, struct buf *out)
 		buf_puts(out, "nothing\n");
 }
 
+static enum txn_mode mode_among(char **word)
+{
+	for (int mode = 1; mode < MODE_MAX; mode++) {
+		if (flag(word, txn_mode_str((enum txn_mode)mode)))
+			return (enum txn_mode)mode;
+	}
+	return MODE_TWO_PHASE;
+}
+
+/* "2:0,2:1": branch 2 after the branches 0 and 1. */
+static void read_order(struct txn *t, const char *text)
+{
+	uint64_t after[TXN_BRANCH_MAX] = {0};
+	const char *at = text;
+	char *end;
+
+	while (*at) {
+		unsigned long i = strtoul(at, &end, 10);
+		unsigned long before = *end == ':' ? strtoul(end + 1, &end, 10) : t->n_branch;
+
+		if (i >= t->n_branch || before >= t->n_branch || (*end && *end != ','))
+			bad("no such branch", text);
+		after[i] |= (uint64_t)1 << before;
+		at = *end ? end + 1 : end;
+	}
+	if (order_close(after, t->n_branch) != 0)
+		bad("no such order", text);
+	for (unsigned i = 0; i < t->n_branch; i++)
+		t->branch[i].after = after[i];
+}
+
 static void command_new(struct machine *m, char **word)
 {
 	struct txn_config config = {
-	    .mode = MODE_TWO_PHASE,
+	    .mode = mode_among(word),
 	    .seed = number(option(word, "seed", "1")),
 	    .n_branch = (unsigned)number(word[1]),
 	    .interactive = flag(word, "interactive"),
+	    .undo_confirms = flag(word, "undo_confirms"),
 	    .vote_timeout_us = duration(option(word, "vote_timeout", "5s")),
 	    .deadline_us = START_US + duration(option(word, "deadline", "10s")),
 	    .retry =
@@ -244,6 +279,7 @@ static void command_new(struct machine *m, char **word)
 		bad("cannot make a transaction", word[1]);
 	for (unsigned i = 0; i < m->t.n_branch; i++)
 		m->t.branch[i].timeout_us = duration(option(word, "timeout", "3s"));
+	read_order(&m->t, option(word, "after", ""));
 }
 
 static void command_restore(struct machine *m, char **word, struct buf *out)
@@ -265,7 +301,7 @@ static void command_restore(struct machine *m, char **word, struct buf *out)
 
 static void command_event(struct machine *m, enum event_type type, struct buf *out)
 {
-	m->live[m->t.state][type][m->t.interactive] = true;
+	m->live[m->t.mode][m->t.state][type][m->t.interactive] = true;
 	step(m, (struct event){.type = type}, out);
 }
 
@@ -277,7 +313,7 @@ static void command_enlist(struct machine *m, char **word, struct buf *out)
 	    .call_timeout_us = duration(option(word, "timeout", "3s")),
 	};
 
-	m->live[m->t.state][EV_ENLIST][m->t.interactive] = true;
+	m->live[m->t.mode][m->t.state][EV_ENLIST][m->t.interactive] = true;
 	if (rc != 0)
 		buf_printf(out, "error: %s\n", err_str(rc));
 	else
@@ -295,7 +331,7 @@ static void command_reply(struct machine *m, char **word, struct buf *out)
 	b = &m->t.branch[i];
 	if (!b->in_call)
 		bad("no call under way; use stray", word[0]);
-	m->live[m->t.state][type][m->t.interactive] = true;
+	m->live[m->t.mode][m->t.state][type][m->t.interactive] = true;
 	step(m,
 	     (struct event){
 	         .type = type,
@@ -311,7 +347,7 @@ static void command_stray(struct machine *m, char **word, struct buf *out)
 {
 	enum event_type type = event_named(word[2]);
 
-	m->stray[m->t.state][type] = true;
+	m->stray[m->t.mode][m->t.state][type] = true;
 	step(m,
 	     (struct event){
 	         .type = type,
@@ -409,31 +445,32 @@ void machine_run(struct machine *m, char *line, struct buf *out)
 		bad("no such command", c);
 }
 
-/* Calls are under way in these states, so that replies can get as far as the table. */
-static bool calls_somebody(enum txn_state s)
+static void mode_uncovered(const struct machine *m, const struct protocol *p, struct buf *out)
 {
-	return s != TXN_ACTIVE && !txn_ended(s);
-}
-
-void machine_uncovered(const struct machine *m, struct buf *out)
-{
-	const struct protocol *p = protocol_get(MODE_TWO_PHASE);
-
 	for (int s = 0; s < TXN_STATE_MAX; s++) {
 		for (int e = 0; p->table[s][EV_RESUME] && e < EV_TYPE_MAX; e++) {
+			const bool *live = m->live[p->mode][s][e];
 			bool reply = e >= EV_YES && e <= EV_CONTRACT;
-			bool calls = calls_somebody((enum txn_state)s);
+			/* Calls are under way, so that replies can get as far as the table. */
+			bool calls = p->phase[s].op != OP_NONE;
 			const char *state = txn_state_str((enum txn_state)s);
 			const char *event = verdict_str((enum event_type)e);
 
 			/* Answers mean the same in both kinds, nothing else does. */
-			if (reply ? calls && !m->live[s][e][0] && !m->live[s][e][1]
-			          : !m->live[s][e][0])
-				buf_printf(out, "not covered: %s, %s\n", state, event);
-			if (!reply && !m->live[s][e][1])
-				buf_printf(out, "not covered: %s, %s, interactive\n", state, event);
-			if (reply && !m->stray[s][e])
-				buf_printf(out, "not covered: %s, stray %s\n", state, event);
+			if (reply ? calls && !live[0] && !live[1] : !live[0])
+				buf_printf(out, "not covered: %s, %s, %s\n", p->name, state, event);
+			if (!reply && p->interactive && !live[1])
+				buf_printf(out, "not covered: %s, %s, %s, interactive\n", p->name,
+				           state, event);
+			if (reply && !m->stray[p->mode][s][e])
+				buf_printf(out, "not covered: %s, %s, stray %s\n", p->name, state,
+				           event);
 		}
 	}
+}
+
+void machine_uncovered(const struct machine *m, struct buf *out)
+{
+	for (int mode = 1; mode < MODE_MAX; mode++)
+		mode_uncovered(m, protocol_get((enum txn_mode)mode), out);
 }

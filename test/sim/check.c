@@ -3,13 +3,16 @@
 #include "sim.h"
 
 /* Written from the states' names alone, so that it does not repeat the core's own mistakes. */
-enum txn_outcome image_decision(const struct image *image)
+enum txn_outcome image_decision(const struct world *w, const struct image *image)
 {
 	if (!image->present)
 		return OUTCOME_PENDING;
 	if (image->state == TXN_COMMITTING || image->state == TXN_COMMITTED)
 		return OUTCOME_COMMITTED;
-	if (image->state == TXN_ABORTING || image->state == TXN_ABORTED)
+	if (image->state == TXN_CONFIRMING)
+		return w->undo_confirms ? OUTCOME_PENDING : OUTCOME_COMMITTED;
+	if (image->state == TXN_ABORTING || image->state == TXN_CANCELLING ||
+	    image->state == TXN_ABORTED)
 		return OUTCOME_ABORTED;
 	for (unsigned i = 0; image->state == TXN_MIXED && i < image->n_branch; i++) {
 		if (image->branch[i] == BRANCH_HEURISTIC_ABORTED)
@@ -36,7 +39,7 @@ static void check_asked(struct world *w, enum txn_state before, const struct eve
 		must(w, (rc == 0) == aborted);
 	else
 		must(w, rc == 0);
-	if (was_open && ev->type == EV_COMMIT)
+	if (was_open && ev->type == EV_COMMIT && w->mode == MODE_TWO_PHASE)
 		must(w, w->t.deadline_us == ev->now_us + w->vote_timeout_us);
 	if (was_open && (ev->type == EV_TIMER || ev->type == EV_RESUME))
 		must(w, open == (ev->now_us < w->t.deadline_us));
@@ -49,7 +52,8 @@ static void check_asked(struct world *w, enum txn_state before, const struct eve
 void check_step(struct world *w, enum txn_state before, const struct event *ev, int rc,
                 const struct effects *fx)
 {
-	bool voting = w->t.state == TXN_PREPARING || w->t.state == TXN_ONE_PHASE;
+	bool voting = w->t.state == TXN_PREPARING || w->t.state == TXN_ONE_PHASE ||
+	              w->t.state == TXN_TRYING;
 	bool open = w->t.state == TXN_ACTIVE;
 	bool waiting = false;
 
@@ -75,8 +79,8 @@ void check_step(struct world *w, enum txn_state before, const struct event *ev, 
 void check_durable(struct world *w, const struct image *next)
 {
 	const struct image *d = &w->durable;
-	enum txn_outcome before = image_decision(d);
-	enum txn_outcome after = image_decision(next);
+	enum txn_outcome before = image_decision(w, d);
+	enum txn_outcome after = image_decision(w, next);
 
 	must(w, before == OUTCOME_PENDING || before == after);
 	must(w, d->outcome != OUTCOME_MIXED || next->outcome == OUTCOME_MIXED);
@@ -102,7 +106,7 @@ void check_action(struct world *w, const struct action *a)
 		must(w, a->branch < d->n_branch && d->part[a->branch] == part);
 		break;
 	case ACT_DECIDED:
-		must(w, image_decision(d) != OUTCOME_PENDING);
+		must(w, image_decision(w, d) != OUTCOME_PENDING);
 		w->announced = d->outcome;
 		w->n_decided++;
 		break;
@@ -160,23 +164,49 @@ void check_said(struct world *w, const struct msg *m)
 	}
 }
 
+/* It has been asked, and did something; or there is nothing to do for it. */
+static bool has_worked(const struct participant *p)
+{
+	return p->read_only || p->row != ROW_NONE;
+}
+
+static void check_first_phase(struct world *w, const struct msg *m)
+{
+	for (unsigned i = 0; i < w->n_part; i++)
+		must(w, !(w->after[m->part] >> i & 1) || has_worked(&w->part[i]));
+}
+
+/* Also a late one, when the transaction has been cancelled since: it was right when it was sent. */
+static void check_confirm(struct world *w, const struct participant *p)
+{
+	const struct image *d = &w->durable;
+
+	must(w, w->undo_confirms || image_decision(w, d) == OUTCOME_COMMITTED);
+	must(w, d->state != TXN_TRYING);
+	must(w, w->undo_confirms || p->alone || p->row == ROW_PREPARED || p->row == ROW_COMMITTED);
+	for (unsigned i = 0; i < d->n_branch; i++)
+		must(w, has_worked(&w->part[d->part[i]]));
+}
+
 /* As a participant carries out a request, however old it is. */
 void check_work(struct world *w, const struct msg *m)
 {
 	const struct participant *p = &w->part[m->part];
-	enum txn_outcome decided = image_decision(&w->durable);
+	enum txn_outcome decided = image_decision(w, &w->durable);
 
 	must(w, check_enlisted(w, m->part) && w->durable.state != TXN_ACTIVE);
-	if (m->op == OP_PREPARE || m->one_phase)
-		return;
-	if (m->op == OP_COMMIT) {
+	if (txn_op_votes(m->op, m->one_phase)) {
+		check_first_phase(w, m);
+	} else if (m->op == OP_COMMIT) {
 		must(w, decided == OUTCOME_COMMITTED);
 		must(w, p->alone || p->row == ROW_PREPARED || p->row == ROW_COMMITTED);
-	} else if (w->durable.n_branch == 1) {
+	} else if (m->op == OP_CONFIRM) {
+		check_confirm(w, p);
+	} else if (w->durable.n_branch == 1 && w->mode == MODE_TWO_PHASE) {
 		must(w, w->durable.state == TXN_ARBITRATING || decided != OUTCOME_PENDING);
 	} else {
 		must(w, decided == OUTCOME_ABORTED);
-		must(w, p->alone || p->row != ROW_COMMITTED);
+		must(w, w->undo_confirms || p->alone || p->row != ROW_COMMITTED);
 	}
 }
 
@@ -185,6 +215,8 @@ void check_atomic(struct world *w)
 	bool committed = false;
 	bool aborted = false;
 
+	if (w->undo_confirms)
+		return; /* at the end, but not before */
 	for (unsigned i = 0; i < w->n_part; i++) {
 		committed |= w->part[i].row == ROW_COMMITTED && !w->part[i].alone;
 		aborted |= w->part[i].row == ROW_TOMBSTONE && !w->part[i].alone;
@@ -229,7 +261,7 @@ static void check_promises(struct world *w, enum txn_outcome decided)
 void check_end(struct world *w)
 {
 	const struct image *d = &w->durable;
-	enum txn_outcome decided = image_decision(d);
+	enum txn_outcome decided = image_decision(w, d);
 	bool mixed = false;
 
 	if (w->interactive)

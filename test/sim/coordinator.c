@@ -76,7 +76,7 @@ static void call_participant(struct world *w, const struct action *a)
 	must(w, a->attempt == c->attempt + 1);
 	c->open = true;
 	c->attempt = a->attempt;
-	if (a->op == OP_PREPARE || a->one_phase)
+	if (txn_op_votes(a->op, a->one_phase))
 		w->asked[m.part] = true;
 	trace(w, "call part %u %s attempt %u", m.part, txn_op_str(a->op), a->attempt);
 	transmit(w, &m);
@@ -182,7 +182,8 @@ static void make_txn(struct world *w)
 	unsigned n_new = w->interactive ? w->n_first : w->n_part;
 	unsigned n_branch = d->present ? d->n_branch : n_new;
 	struct txn_config config = {
-	    .mode = MODE_TWO_PHASE,
+	    .mode = w->mode,
+	    .undo_confirms = w->undo_confirms,
 	    .seed = w->seed,
 	    .n_branch = n_branch,
 	    .interactive = w->interactive,
@@ -197,6 +198,7 @@ static void make_txn(struct world *w)
 	for (unsigned i = 0; i < w->t.n_branch; i++) {
 		w->part_of[i] = d->present ? d->part[i] : (uint8_t)i;
 		w->t.branch[i].timeout_us = w->timeout_us[w->part_of[i]];
+		w->t.branch[i].after = w->after[w->part_of[i]];
 	}
 }
 

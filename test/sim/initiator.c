@@ -2,7 +2,8 @@
 
 /* An initiator in a hurry, with several threads, or one that is killed: it may close before its
  * enlists are answered, go on enlisting after that, ask for both ends, or never come back. What it
- * keeps to: nobody is called before he is enlisted for certain. */
+ * keeps to: nobody is called before he is enlisted for certain; and in tcc, where its word is all
+ * there is, it commits only when everybody has tried. */
 
 static void ask(struct world *w, enum event_type what, unsigned part)
 {
@@ -28,7 +29,7 @@ void initiator_start(struct world *w)
 	in->rollback = want >= 5; /* 5: both */
 	if (want == 7)
 		in->rollback = false; /* never closes */
-	in->hasty = rnd(w) % 3 == 0;
+	in->hasty = rnd(w) % 3 == 0 && w->mode != MODE_TCC;
 	in->works = rnd(w) % 4 != 0;
 	in->close_after = in->hasty ? (unsigned)(rnd(w) % (w->n_part + 1)) : w->n_part;
 	in->vanish_us = rnd(w) % 4 ? INT64_MAX : rnd_us(w, 10 * SECOND);
@@ -45,11 +46,28 @@ static void enlist_next(struct world *w)
 		in->next++;
 }
 
+/* Those that have not answered yet are asked once more. */
+static bool all_tried(struct world *w)
+{
+	bool all = true;
+
+	for (unsigned i = 0; i < w->n_part; i++) {
+		if (w->initiator.tried[i])
+			continue;
+		transmit(w, &(struct msg){.kind = MSG_TRY, .part = i});
+		all = false;
+	}
+	return all;
+}
+
 static void close_it(struct world *w)
 {
 	struct initiator *in = &w->initiator;
+	bool early = in->commit && w->mode == MODE_TCC && !all_tried(w);
 
-	if (in->commit && (!in->rollback || rnd(w) % 2))
+	if (early && !in->rollback)
+		return;
+	if (in->commit && !early && (!in->rollback || rnd(w) % 2))
 		ask(w, EV_COMMIT, 0);
 	else if (in->rollback)
 		ask(w, EV_ROLLBACK, 0);
@@ -89,6 +107,20 @@ void initiator_said(struct world *w, const struct msg *m)
 		in->closed = true;
 	else if (!in->said[m->part] && m->accepted && in->works && rnd(w) % 4)
 		transmit(w, &(struct msg){.kind = MSG_TRY, .part = m->part});
-	if (m->ask == EV_ENLIST)
+	if (m->ask == EV_ENLIST) {
 		in->said[m->part] = true;
+		if (!m->accepted) /* it is closed, by the deadline */
+			in->commit = false;
+	}
+}
+
+void initiator_tried(struct world *w, const struct msg *m)
+{
+	struct initiator *in = &w->initiator;
+
+	in->tried[m->part] |= m->accepted;
+	if (m->accepted || in->tried[m->part])
+		return;
+	in->commit = false;
+	in->rollback = true;
 }

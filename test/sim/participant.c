@@ -1,7 +1,5 @@
 #include "sim.h"
 
-static const char *const op_name[OP_MAX] = {"none", "prepare", "commit", "rollback"};
-
 static void reply(struct world *w, const struct msg *rq, struct answer answer, int64_t retry_us)
 {
 	struct msg m = *rq;
@@ -38,26 +36,36 @@ static struct answer first_phase(struct world *w, unsigned part, enum row work)
 	return status(200);
 }
 
+static struct answer undo(struct world *w, unsigned part)
+{
+	struct participant *p = &w->part[part];
+
+	if (p->row == ROW_COMMITTED && (!w->undo_confirms || p->stubborn)) {
+		p->alone |= p->stubborn;
+		return found("committed");
+	}
+	p->row = ROW_TOMBSTONE; /* shuts out what comes late: the first phase, and a confirm */
+	return status(200);
+}
+
 /* The barrier, by the book: design of the participants' side. */
 static struct answer execute(struct world *w, const struct msg *m)
 {
 	struct participant *p = &w->part[m->part];
-	bool first = m->op == OP_PREPARE || m->one_phase;
+	bool first = txn_op_votes(m->op, m->one_phase);
 
 	check_work(w, m);
-	trace(w, "part %u: %s%s, row %d", m->part, op_name[m->op], m->one_phase ? " (1p)" : "",
+	trace(w, "part %u: %s%s, row %d", m->part, txn_op_str(m->op), m->one_phase ? " (1p)" : "",
 	      (int)p->row);
 	if (first && p->row <= ROW_WORKED)
-		return first_phase(w, m->part, m->op == OP_PREPARE ? ROW_PREPARED : ROW_COMMITTED);
-	if (m->op == OP_ROLLBACK) {
-		if (p->row == ROW_COMMITTED)
-			return found("committed");
-		p->row = ROW_TOMBSTONE;
-		return status(200);
-	}
+		return first_phase(w, m->part, m->one_phase ? ROW_COMMITTED : ROW_PREPARED);
+	if (m->op == OP_ROLLBACK || m->op == OP_CANCEL)
+		return undo(w, m->part);
 	if (p->row == ROW_TOMBSTONE || p->row <= ROW_WORKED)
 		return found("aborted");
-	if (m->op == OP_COMMIT)
+	if (m->op == OP_CONFIRM && p->row == ROW_PREPARED && chance(w, w->climate.refuse))
+		return status(409);
+	if (!first)
 		p->row = ROW_COMMITTED;
 	return status(200);
 }
@@ -80,7 +88,7 @@ static bool odd_answer(struct world *w, const struct msg *m)
 	} else if (chance(w, 30)) {
 		(void)execute(w, m);
 	}
-	trace(w, "part %u: %s answered %d", m->part, op_name[m->op], odd);
+	trace(w, "part %u: %s answered %d", m->part, txn_op_str(m->op), odd);
 	reply(w, m, status(odd), retry_us);
 	return true;
 }
@@ -134,11 +142,20 @@ void participant_alone(struct world *w, const struct msg *m)
 void participant_try(struct world *w, const struct msg *m)
 {
 	struct participant *p = &w->part[m->part];
+	bool tcc = w->mode == MODE_TCC;
 
 	must(w, check_enlisted(w, m->part));
 	if (w->faults && w->now_us < p->down_until_us)
 		return;
 	trace(w, "part %u: try, row %d", m->part, (int)p->row);
-	if (p->row == ROW_NONE && !p->read_only)
+	if (tcc) {
+		bool yes = p->row == ROW_NONE ? !chance(w, w->climate.refuse)
+		                              : p->row != ROW_TOMBSTONE;
+
+		if (yes && p->row == ROW_NONE)
+			p->row = ROW_PREPARED;
+		transmit(w, &(struct msg){.kind = MSG_TRIED, .part = m->part, .accepted = yes});
+	} else if (p->row == ROW_NONE && !p->read_only) {
 		p->row = ROW_WORKED;
+	}
 }

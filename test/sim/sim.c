@@ -47,7 +47,7 @@ int main(int argc, char **argv)
 {
 	uint64_t first = number(argc > 1 ? argv[1] : NULL, 1);
 	uint64_t n = number(argc > 2 ? argv[2] : NULL, 10000);
-	uint64_t outcome[OUTCOME_MAX] = {0};
+	uint64_t outcome[MODE_MAX][OUTCOME_MAX] = {0};
 	uint64_t crashes = 0;
 	struct world *w = world_new();
 
@@ -62,13 +62,15 @@ int main(int argc, char **argv)
 			world_run(w, seed, false);
 			must(w, w->hash == hash && w->events == events);
 		}
-		outcome[w->durable.outcome]++;
+		outcome[w->mode][w->durable.outcome]++;
 		crashes += w->crashes;
 	}
 	world_free(w);
-	printf("seeds %" PRIu64 ": committed %" PRIu64 " aborted %" PRIu64 " mixed %" PRIu64
-	       " crashes %" PRIu64 "\n1 passed, 0 failed\n",
-	       n, outcome[OUTCOME_COMMITTED], outcome[OUTCOME_ABORTED], outcome[OUTCOME_MIXED],
-	       crashes);
+	printf("seeds %" PRIu64 ", crashes %" PRIu64 "\n", n, crashes);
+	for (int mode = 1; mode < MODE_MAX; mode++)
+		printf("%s: committed %" PRIu64 " aborted %" PRIu64 " mixed %" PRIu64 "\n",
+		       txn_mode_str((enum txn_mode)mode), outcome[mode][OUTCOME_COMMITTED],
+		       outcome[mode][OUTCOME_ABORTED], outcome[mode][OUTCOME_MIXED]);
+	printf("1 passed, 0 failed\n");
 	return 0;
 }

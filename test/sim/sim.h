@@ -37,6 +37,7 @@ enum msg_kind {
 	MSG_ASK,     /* ... which the coordinator hears */
 	MSG_SAID,    /* ... and answers */
 	MSG_TRY,     /* the initiator calls a participant by itself */
+	MSG_TRIED,   /* ... which answers (tcc) */
 };
 
 struct msg {
@@ -80,10 +81,10 @@ struct queued_action {
 };
 
 enum row {
-	ROW_NONE,   /* never heard of it, or refused: refusals leave no row */
-	ROW_WORKED, /* the initiator's own work, not yet prepared */
-	ROW_PREPARED,
-	ROW_COMMITTED,
+	ROW_NONE,      /* never heard of it, or refused: refusals leave no row */
+	ROW_WORKED,    /* the initiator's own work, not yet prepared */
+	ROW_PREPARED,  /* or tried */
+	ROW_COMMITTED, /* or confirmed */
 	ROW_TOMBSTONE,
 };
 
@@ -91,6 +92,7 @@ struct participant {
 	enum row row; /* durable */
 	bool alone;   /* it decided by itself */
 	bool read_only;
+	bool stubborn; /* what it has confirmed it will not undo, though it must (undo_confirms) */
 	unsigned life;
 	int64_t down_until_us;
 };
@@ -108,7 +110,8 @@ struct initiator {
 	unsigned next;   /* to enlist */
 	bool commit, rollback, hasty, works;
 	bool begun, closed;
-	bool said[TXN_BRANCH_MAX]; /* the answer to an enlist came */
+	bool said[TXN_BRANCH_MAX];  /* the answer to an enlist came */
+	bool tried[TXN_BRANCH_MAX]; /* tcc: the answer to a try came, and it was yes */
 };
 
 /* What the coordinator ever said, whether or not it arrived. */
@@ -126,6 +129,9 @@ struct climate {
 struct world {
 	uint64_t seed, rng, hash;
 	bool faults, trace, interactive;
+	enum txn_mode mode;
+	bool undo_confirms;
+	uint64_t after[TXN_BRANCH_MAX]; /* by participant; only coordinated ones have an order */
 	struct climate climate;
 	int64_t now_us, heal_us;
 	struct heap heap;
@@ -212,9 +218,10 @@ void participant_try(struct world *w, const struct msg *m);
 void initiator_start(struct world *w);
 void initiator_wake(struct world *w);
 void initiator_said(struct world *w, const struct msg *m);
+void initiator_tried(struct world *w, const struct msg *m);
 
 /* check.c */
-enum txn_outcome image_decision(const struct image *image);
+enum txn_outcome image_decision(const struct world *w, const struct image *image);
 void check_step(struct world *w, enum txn_state before, const struct event *ev, int rc,
                 const struct effects *fx);
 void check_durable(struct world *w, const struct image *next);

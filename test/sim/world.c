@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/list.h"
+#include "core/order.h"
 #include "sim.h"
 
 /* After the faults everything must have ended within this: the longest Retry-After, the cap of
@@ -155,12 +156,34 @@ static unsigned roll_participants(struct world *w)
 	}
 }
 
+/* Every fourth bit is set. */
+static uint64_t sparse(struct world *w)
+{
+	uint64_t half = rnd(w);
+
+	return half & rnd(w);
+}
+
+/* Each comes after some of those before it, in every second world that has an order at all. */
+static void roll_order(struct world *w)
+{
+	if (w->interactive || rnd(w) % 2)
+		return;
+	for (unsigned i = 1; i < w->n_part; i++) {
+		if (rnd(w) % 3)
+			w->after[i] = sparse(w) & (((uint64_t)1 << i) - 1);
+	}
+	must(w, order_close(w->after, w->n_part) == 0);
+}
+
 static void roll_world(struct world *w)
 {
 	bool all_read_only;
 
 	roll_climate(w);
+	w->mode = rnd(w) % 2 ? MODE_TCC : MODE_TWO_PHASE;
 	w->interactive = rnd(w) % 2;
+	w->undo_confirms = w->mode == MODE_TCC && rnd(w) % 3 == 0;
 	w->n_part = roll_participants(w);
 	w->n_first = w->interactive && rnd(w) % 4 == 0 ? (w->n_part + 1) / 2 : 0;
 	w->heal_us = 1 + rnd_us(w, 60 * SECOND);
@@ -176,7 +199,11 @@ static void roll_world(struct world *w)
 	for (unsigned i = 0; i < w->n_part; i++) {
 		w->timeout_us[i] = SECOND / 10 + rnd_us(w, 3 * SECOND);
 		w->part[i].read_only = all_read_only || rnd(w) % 10 == 0;
+		/* The initiator hears that, and no one else: there is nothing to confirm. */
+		w->part[i].read_only &= !(w->mode == MODE_TCC && w->interactive);
+		w->part[i].stubborn = w->undo_confirms && w->climate.alone && rnd(w) % 3 == 0;
 	}
+	roll_order(w);
 }
 
 /* Back to the first day; memory is kept. */
@@ -223,6 +250,9 @@ static void dispatch(struct world *w, const struct msg *m)
 		break;
 	case MSG_TRY:
 		participant_try(w, m);
+		break;
+	case MSG_TRIED:
+		initiator_tried(w, m);
 		break;
 	case MSG_REPLY:
 	case MSG_TIMEOUT:

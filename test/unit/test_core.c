@@ -42,20 +42,25 @@ static void make(struct txn *t, struct arena *a, unsigned n_branch)
 	make_kind(t, a, n_branch, false);
 }
 
+/* Every cell of its own states, none of others'. */
+static void check_cells(const struct protocol *p, int state)
+{
+	for (int e = 0; e < EV_TYPE_MAX; e++) {
+		if (!p->table[state][e] != !p->phase[state].outcome)
+			fail_msg("%s: %s, %s", p->name, txn_state_str((enum txn_state)state),
+			         verdict_str((enum event_type)e));
+	}
+}
+
 static void every_cell_is_written(void **state)
 {
-	const struct protocol *p = protocol_get(MODE_TWO_PHASE);
-
 	(void)state;
-	assert_non_null(p);
-	for (int e = 0; e < EV_TYPE_MAX; e++)
-		assert_null(p->table[0][e]); /* 0 is no state */
-	for (int s = TXN_ACTIVE; s < TXN_STATE_MAX; s++) {
-		for (int e = 0; e < EV_TYPE_MAX; e++) {
-			if (!p->table[s][e])
-				fail_msg("no cell for %s, %s", txn_state_str((enum txn_state)s),
-				         verdict_str((enum event_type)e));
-		}
+	for (int mode = 1; mode < MODE_MAX; mode++) {
+		const struct protocol *p = protocol_get((enum txn_mode)mode);
+
+		assert_non_null(p);
+		for (int s = 0; s < TXN_STATE_MAX; s++)
+			check_cells(p, s);
 	}
 }
 
@@ -85,12 +90,13 @@ static void init_refuses(void **state)
 static void names_fit_numbers(void **state)
 {
 	static const char *const state_name[] = {
-	    "?",         "active",  "preparing", "committing", "aborting",
-	    "committed", "aborted", "mixed",     "one_phase",  "arbitrating"};
+	    "?",     "active",    "preparing",   "committing", "aborting",   "committed", "aborted",
+	    "mixed", "one_phase", "arbitrating", "trying",     "confirming", "cancelling"};
 	static const char *const outcome_name[] = {"pending", "committed", "aborted", "mixed"};
 	static const char *const branch_name[] = {
 	    "pending",   "prepared", "read_only",           "refused",
-	    "committed", "aborted",  "heuristic_committed", "heuristic_aborted"};
+	    "committed", "aborted",  "heuristic_committed", "heuristic_aborted",
+	    "tried",     "confirmed"};
 
 	(void)state;
 	for (int i = 0; i < TXN_STATE_MAX; i++)
@@ -102,6 +108,7 @@ static void names_fit_numbers(void **state)
 	assert_int_equal(EV_YES, 1);
 	assert_int_equal(EV_CONTRACT, 9);
 	assert_int_equal(OP_ROLLBACK, 3);
+	assert_int_equal(OP_CANCEL, 6);
 	assert_int_equal(ALERT_HEURISTIC, 2);
 	assert_string_equal(txn_state_str(TXN_STATE_MAX), "?");
 	assert_string_equal(txn_op_str(OP_ROLLBACK), "rollback");
@@ -110,6 +117,7 @@ static void names_fit_numbers(void **state)
 	assert_string_equal(txn_mode_str(MODE_TWO_PHASE), "2pc");
 	assert_string_equal(txn_mode_str((enum txn_mode)0), "?");
 	assert_int_equal(txn_mode_parse("2pc"), MODE_TWO_PHASE);
+	assert_int_equal(txn_mode_parse("tcc"), MODE_TCC);
 	assert_int_equal(txn_mode_parse("3pc?"), 0);
 	assert_string_equal(verdict_str(EV_FOUND_ABORTED), "found_aborted");
 	assert_string_equal(verdict_str(EV_TYPE_MAX), "?");
