@@ -2,7 +2,8 @@
  * assent.h - libassent, for services that take part in global transactions (and start them).
  *
  * A participant gets the work of one branch as calls: `prepare` (do it, but keep it open), then
- * `commit` or `rollback`; calls may come twice, late and out of order. libassent answers them as
+ * `commit` or `rollback`; or `try`, then `confirm` or `cancel`; or a saga's `action`, and perhaps
+ * `compensate`. They may come twice, late and out of order. libassent answers them as
  * participants/README.md demands, so that a service only says what its work is:
  *
  *	server = assent_server_new(&options, &err);
@@ -12,7 +13,8 @@
  *	assent_server_free(server);
  *
  * With an HTTP server of your own: assent_call_new, then assent_prepare, assent_commit and
- * assent_rollback (or assent_run_once), then send what assent_reply_status and _body say.
+ * assent_rollback (under TCC and for a saga assent_run_once), then send what assent_reply_status
+ * and _body say.
  * To start a global transaction: assent_txn_new, assent_txn_add_branch, assent_submit.
  *
  * Conventions. Functions return 0 or a negative enum assent_err, and then fill `err` (may be
@@ -79,6 +81,8 @@ ASSENT_API const char *assent_call_op(const struct assent_call *call);
 ASSENT_API int assent_call_attempt(const struct assent_call *call);
 /* A commit that does the work too (`Assent-One-Phase: true`): 1 or 0. */
 ASSENT_API int assent_call_one_phase(const struct assent_call *call);
+/* A cancel whose confirm had run (`on_confirm_failure: cancel`): undo that as well. 1 or 0. */
+ASSENT_API int assent_call_confirmed(const struct assent_call *call);
 /* Milliseconds until nobody waits for the answer any more; 0 when it is too late. */
 ASSENT_API int assent_call_remaining_ms(const struct assent_call *call);
 /* The branch's payload byte for byte, with a NUL behind; "" when there is none. `len` may be
@@ -172,8 +176,12 @@ ASSENT_API void assent_commit(PGconn *conn, const struct assent_call *call, asse
 ASSENT_API void assent_rollback(PGconn *conn, const struct assent_call *call,
                                 struct assent_reply *reply);
 
-/* For operations that end with their own local transaction (try, confirm, cancel, action,
- * compensate): BEGIN, barrier, `work` unless the barrier answers, COMMIT. As above. */
+/* Every call under TCC (try, confirm, cancel) and of a saga (action, compensate), each a local
+ * transaction of its own: BEGIN, barrier, `work` unless the barrier answers, COMMIT. `conn` and
+ * `reply` as above. 200, also when it was done before, with the reply of then, and for undoing
+ * what was never done; 409 refused, too late, or {"outcome": ...} for what contradicts what has
+ * happened: a try or confirm after its cancel, a confirm without a try, a cancel of what was
+ * confirmed (unless `Assent-May-Be-Confirmed: true`: assent_call_confirmed). 503 ask again. */
 ASSENT_API void assent_run_once(PGconn *conn, const struct assent_call *call, assent_work_fn *work,
                                 void *ctx, struct assent_reply *reply);
 
@@ -183,7 +191,7 @@ enum assent_barrier {
 	ASSENT_BARRIER_RUN = 0,       /* do the work, then assent_barrier_store, then COMMIT */
 	ASSENT_BARRIER_DUPLICATE = 1, /* done before: the stored reply */
 	ASSENT_BARRIER_EMPTY = 2,     /* cancel of what was never done: 200, and remembered */
-	ASSENT_BARRIER_SHUT_OUT = 3,  /* cancelled before it came, or confirm without try: 409 */
+	ASSENT_BARRIER_SHUT_OUT = 3,  /* it contradicts what has happened, or is too late: 409 */
 	ASSENT_BARRIER_RUN_CONFIRMED = 4, /* a cancel whose confirm had run: undo that too, store */
 };
 
@@ -215,7 +223,8 @@ struct assent_server_options {
 ASSENT_API struct assent_server *assent_server_new(const struct assent_server_options *options,
                                                    struct assent_error *err);
 /* Answers POST <path>/<op> with `work`. op "prepare" brings "commit" and "rollback" with it; the
- * others (try, confirm, cancel, action, compensate) run as assent_run_once. Before start. */
+ * others run as assent_run_once: try wants confirm and cancel as well, action compensate.
+ * Before start. */
 ASSENT_API int assent_server_on(struct assent_server *server, const char *path, const char *op,
                                 assent_work_fn *work, void *ctx, struct assent_error *err);
 /* A plain request: `conn` is outside a transaction block and connected; fill `reply`. `body` is
@@ -252,15 +261,23 @@ ASSENT_API int assent_client_load_token(struct assent_client *client, const char
 ASSENT_API void assent_client_free(struct assent_client *client);
 
 /* A submission. `gid` names it for ever: repeating the same submission is safe and returns the
- * same transaction. gid [A-Za-z0-9._:~-]{1,128}; mode "2pc"; timeout_ms until the votes must be
- * in, 1..3600000, 0 for the coordinator's default. */
+ * same transaction. gid [A-Za-z0-9._:~-]{1,128}; mode "2pc", "tcc" or "saga"; timeout_ms until the
+ * votes must be in, 1..3600000, 0 for the coordinator's default. */
 ASSENT_API struct assent_txn *assent_txn_new(const char *gid, const char *mode, int timeout_ms,
                                              struct assent_error *err);
-/* `participant` is the URL (or name) that gets <participant>/prepare and so on; `payload` is JSON
- * passed on byte for byte, or NULL. branch [A-Za-z0-9._~-]{1,32}. */
+/* A choice of the mode, before the first branch: "on_confirm_failure" is "retry" or "cancel" (tcc),
+ * "recovery" is "backward" or "forward" (saga); the first is the default. */
+ASSENT_API int assent_txn_option(struct assent_txn *txn, const char *name, const char *value,
+                                 struct assent_error *err);
+/* `participant` is the URL (or name) that gets <participant>/prepare (try, action) and so on;
+ * `payload` is JSON passed on byte for byte, or NULL. branch [A-Za-z0-9._~-]{1,32}. */
 ASSENT_API int assent_txn_add_branch(struct assent_txn *txn, const char *branch,
                                      const char *participant, const char *payload,
                                      struct assent_error *err);
+/* The branch added last begins when `branch` has said yes; may be repeated. Otherwise branches
+ * begin together, and the steps of a saga one after the other. */
+ASSENT_API int assent_txn_after(struct assent_txn *txn, const char *branch,
+                                struct assent_error *err);
 ASSENT_API void assent_txn_free(struct assent_txn *txn);
 
 /* Caller's storage. */

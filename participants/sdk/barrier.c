@@ -23,7 +23,7 @@ static void use_stored(const PGresult *result, struct assent_reply *reply)
 	                 (size_t)PQgetlength(result, 0, 2));
 }
 
-static int judge(const PGresult *result, const struct assent_call *call, struct assent_reply *reply)
+static int judge(const PGresult *result, struct assent_reply *reply)
 {
 	const char *verdict = PQgetvalue(result, 0, 0);
 
@@ -40,9 +40,14 @@ static int judge(const PGresult *result, const struct assent_call *call, struct 
 		sdk_reply_reset(reply);
 		return ASSENT_BARRIER_EMPTY;
 	}
-	sdk_reply_outcome(reply, "aborted",
-	                  strcmp(call->op, "confirm") == 0 ? "there is no try to confirm"
-	                                                   : "undone before it came");
+	if (strcmp(verdict, "late") == 0)
+		assent_reply_reason(reply, 409, "the call came after its deadline");
+	else if (strcmp(verdict, "committed") == 0)
+		sdk_reply_outcome(reply, "committed", "confirmed before");
+	else if (strcmp(verdict, "missing") == 0)
+		sdk_reply_outcome(reply, "aborted", "there is no try to confirm");
+	else
+		sdk_reply_outcome(reply, "aborted", "undone before it came");
 	return ASSENT_BARRIER_SHUT_OUT;
 }
 
@@ -50,18 +55,20 @@ int sdk_barrier_enter(PGconn *conn, const struct assent_call *call, int lock_ms,
                       struct assent_reply *reply, PGresult **result)
 {
 	char ms[16];
-	const char *more[] = {call->op, ms, NULL};
+	bool late = call->is_vote && call->timeout_ms <= 0;
+	const char *more[] = {call->op, ms, late ? "t" : "f", call->may_be_confirmed ? "t" : "f",
+	                      NULL};
 
 	snprintf(ms, sizeof(ms), "%d", lock_ms > 0 ? lock_ms : 1);
 	*result = sdk_branch_exec(conn, call,
 	                          "SELECT verdict, status, body, confirmed"
-	                          " FROM assent_participant.enter($1, $2, $3, $4, $5, $6)",
+	                          " FROM assent_participant.enter($1, $2, $3, $4, $5, $6, $7, $8)",
 	                          more, NULL);
 	if (!sdk_pg_ok(*result)) {
 		sdk_reply_sql(reply, conn, *result);
 		return *sdk_sqlstate(*result) ? ASSENT_E_DATABASE : ASSENT_E_UNREACHABLE;
 	}
-	return judge(*result, call, reply);
+	return judge(*result, reply);
 }
 
 int assent_barrier_enter(PGconn *conn, const struct assent_call *call, struct assent_reply *reply,

@@ -8,10 +8,16 @@
 
 #define MS_MAX (24 * 3600 * 1000)
 
-static const char *const modes[] = {"2pc", "3pc", "tcc", "saga", "msg", NULL};
-static const char *const votes[] = {"prepare", "can_commit", "pre_commit", "try", "action", NULL};
-static const char *const decisions[] = {"commit",  "rollback", "do_commit",  "abort",
-                                        "confirm", "cancel",   "compensate", NULL};
+static const struct operation {
+	const char *mode;
+	const char *op;
+	bool is_vote;
+} operations[] = {
+    {"2pc", "prepare", true},    {"2pc", "commit", false},    {"2pc", "rollback", false},
+    {"3pc", "can_commit", true}, {"3pc", "pre_commit", true}, {"3pc", "do_commit", false},
+    {"3pc", "abort", false},     {"tcc", "try", true},        {"tcc", "confirm", false},
+    {"tcc", "cancel", false},    {"saga", "action", true},    {"saga", "compensate", false},
+};
 
 int64_t sdk_now_us(void)
 {
@@ -34,24 +40,19 @@ bool sdk_identifier(const char *s, size_t max, const char *others)
 	return n > 0;
 }
 
-static bool is_one_of(const char *s, const char *const *list)
+static const struct operation *find_operation(const char *op)
 {
-	for (; *list; list++) {
-		if (strcmp(s, *list) == 0)
-			return true;
+	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
+		if (strcmp(op, operations[i].op) == 0)
+			return &operations[i];
 	}
-	return false;
-}
-
-bool sdk_call_is_vote(const struct assent_call *call)
-{
-	return call->one_phase || is_one_of(call->op, votes);
+	return NULL;
 }
 
 int sdk_patience_ms(const struct assent_call *call)
 {
 	int ms = assent_call_remaining_ms(call);
-	int least = sdk_call_is_vote(call) ? 1 : 1000;
+	int least = call->is_vote ? 1 : 1000;
 
 	return ms > least ? ms : least;
 }
@@ -94,8 +95,19 @@ static int read_number(const struct reader *r, const char *name, int min, bool r
 	return 0;
 }
 
+static int read_flag(const struct reader *r, const char *name, bool *out)
+{
+	const char *value = r->header(r->ctx, name);
+
+	*out = value && strcmp(value, "true") == 0;
+	if (value && !*out && strcmp(value, "false") != 0)
+		return sdk_fail(r->err, ASSENT_E_INVALID, "the header %s is not valid", name);
+	return 0;
+}
+
 static int read_identity(const struct reader *r, struct assent_call *call)
 {
+	const struct operation *known;
 	int rc;
 
 	if ((rc = read_word(r, "Assent-Cluster", "", call->cluster, sizeof(call->cluster))) ||
@@ -105,18 +117,19 @@ static int read_identity(const struct reader *r, struct assent_call *call)
 	    (rc = read_word(r, "Assent-Op", "_", call->op, sizeof(call->op))) ||
 	    (rc = read_word(r, "Assent-Mode", "", call->mode, sizeof(call->mode))))
 		return rc;
-	if (!is_one_of(call->op, votes) && !is_one_of(call->op, decisions))
+	known = find_operation(call->op);
+	if (!known)
 		return sdk_fail(r->err, ASSENT_E_INVALID, "Assent-Op: unknown operation %s",
 		                call->op);
-	if (!is_one_of(call->mode, modes))
-		return sdk_fail(r->err, ASSENT_E_INVALID, "Assent-Mode: unknown mode %s",
-		                call->mode);
+	call->is_vote = known->is_vote;
+	if (strcmp(call->mode, known->mode) != 0)
+		return sdk_fail(r->err, ASSENT_E_INVALID, "Assent-Mode: %s is no operation of %s",
+		                call->op, call->mode);
 	return 0;
 }
 
 static int read_terms(const struct reader *r, struct assent_call *call)
 {
-	const char *one_phase = r->header(r->ctx, "Assent-One-Phase");
 	int rc;
 
 	if ((rc = read_number(r, "Assent-Attempt", 1, true, &call->attempt)) ||
@@ -126,12 +139,16 @@ static int read_terms(const struct reader *r, struct assent_call *call)
 	if (call->timeout_ms > MS_MAX)
 		call->timeout_ms = MS_MAX;
 	call->until_us = sdk_now_us() + (int64_t)call->timeout_ms * 1000;
-	if (!one_phase || strcmp(one_phase, "false") == 0)
-		return 0;
-	if (strcmp(one_phase, "true") != 0 || strcmp(call->op, "commit") != 0)
-		return sdk_fail(r->err, ASSENT_E_INVALID,
-		                "the header Assent-One-Phase is not valid for this call");
-	call->one_phase = true;
+	if ((rc = read_flag(r, "Assent-One-Phase", &call->one_phase)) ||
+	    (rc = read_flag(r, "Assent-May-Be-Confirmed", &call->may_be_confirmed)))
+		return rc;
+	call->is_vote |= call->one_phase;
+	if ((call->one_phase && strcmp(call->op, "commit") != 0) ||
+	    (call->may_be_confirmed && strcmp(call->op, "cancel") != 0 &&
+	     strcmp(call->op, "confirm") != 0))
+		return sdk_fail(
+		    r->err, ASSENT_E_INVALID, "the header %s is not valid for the operation %s",
+		    call->one_phase ? "Assent-One-Phase" : "Assent-May-Be-Confirmed", call->op);
 	return 0;
 }
 
@@ -225,6 +242,11 @@ int assent_call_attempt(const struct assent_call *call)
 int assent_call_one_phase(const struct assent_call *call)
 {
 	return call->one_phase;
+}
+
+int assent_call_confirmed(const struct assent_call *call)
+{
+	return call->confirmed;
 }
 
 int assent_call_remaining_ms(const struct assent_call *call)

@@ -254,7 +254,7 @@ int assent_submit(struct assent_client *client, const struct assent_txn *txn, in
 	if (txn->n_branch == 0)
 		return sdk_fail(err, ASSENT_E_INVALID, "a transaction has at least one branch");
 	sdk_text_add(&body, txn->json.data, txn->json.len);
-	sdk_text_puts(&body, "]}");
+	sdk_text_printf(&body, "%s]}", sdk_txn_close_branch(txn));
 	if (txn->json.failed || body.failed)
 		rc = sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
 	else

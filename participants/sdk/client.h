@@ -9,7 +9,11 @@
 struct assent_txn {
 	char gid[129];
 	unsigned n_branch;
-	struct sdk_text json; /* up to the last branch; "]}" is added when it is sent */
+	unsigned n_after;     /* of the last branch */
+	struct sdk_text json; /* up to the last member of the last branch */
 };
+
+/* What is missing at the end of the last branch. */
+const char *sdk_txn_close_branch(const struct assent_txn *txn);
 
 #endif /* ASSENT_CLIENT_H */

@@ -178,7 +178,7 @@ static struct sdk_pool *choose_pool(const struct request *r)
 
 	if (!r->call)
 		return s->route;
-	return sdk_call_is_vote(r->call) ? s->first : s->second;
+	return r->call->is_vote ? s->first : s->second;
 }
 
 /* What we have no memory to look at is no mistake of the caller: that would be a no. */

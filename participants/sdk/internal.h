@@ -62,8 +62,11 @@ struct assent_call {
 	int attempt;
 	int timeout_ms; /* as the header says; 0 or less when it came too late */
 	int hold_ms;
+	bool is_vote; /* it asks for work and a vote, rather than telling a decision */
 	bool one_phase;
-	int64_t until_us; /* monotonic end of timeout_ms */
+	bool may_be_confirmed; /* a cancel that may come after a confirm */
+	bool confirmed;        /* and did, as the barrier has found */
+	int64_t until_us;      /* monotonic end of timeout_ms */
 	char *body;
 	size_t len;
 };
@@ -72,8 +75,6 @@ struct assent_call {
 int64_t sdk_now_us(void);
 /* 1..max bytes, all letters, digits or in `others`. */
 bool sdk_identifier(const char *s, size_t max, const char *others);
-/* Whether the call asks for work and a vote, rather than telling a decision. */
-bool sdk_call_is_vote(const struct assent_call *call);
 
 /* How long to wait for locks: the remaining time, for a decision at least a second (it is carried
  * out however late it comes), and never 0, which PostgreSQL takes for "no limit". */

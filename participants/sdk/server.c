@@ -120,15 +120,48 @@ int assent_server_route(struct assent_server *s, const char *method, const char 
 	return 0;
 }
 
+static bool has_op(const struct assent_server *s, const struct target *like, const char *op)
+{
+	size_t base = strlen(like->path) - strlen(like->op);
+
+	for (size_t i = 0; i < s->n_target; i++) {
+		if (strcmp(s->target[i].op, op) == 0 &&
+		    strncmp(s->target[i].path, like->path, base) == 0 &&
+		    strcmp(s->target[i].path + base, op) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* What can be begun and not ended would be found out in the middle of a transaction. */
+static int check_ops(const struct assent_server *s, bool *prepares, struct assent_error *err)
+{
+	static const char *const needs[][2] = {
+	    {"try", "confirm"}, {"try", "cancel"}, {"action", "compensate"}};
+
+	*prepares = false;
+	for (size_t i = 0; i < s->n_target; i++) {
+		const struct target *t = &s->target[i];
+
+		*prepares |= strcmp(t->op, "prepare") == 0;
+		for (size_t j = 0; j < sizeof(needs) / sizeof(needs[0]); j++) {
+			if (strcmp(t->op, needs[j][0]) == 0 && !has_op(s, t, needs[j][1]))
+				return sdk_fail(err, ASSENT_E_INVALID, "%s needs %s as well",
+				                t->path, needs[j][1]);
+		}
+	}
+	return 0;
+}
+
 /* A service that cannot prepare must not start and then fail each transaction. */
-static int check_database(struct assent_server *s, struct assent_error *err)
+static int check_database(struct assent_server *s, bool prepares, struct assent_error *err)
 {
 	PGconn *conn = sdk_pg_connect(s->database);
 	int rc;
 
 	if (!conn || PQstatus(conn) != CONNECTION_OK)
 		rc = sdk_fail_pg(err, conn, NULL);
-	else if ((rc = assent_participant_check(conn, err)) == 0)
+	else if (!prepares || (rc = assent_participant_check(conn, err)) == 0)
 		rc = assent_participant_install(conn, err);
 	PQfinish(conn);
 	return rc;
@@ -153,12 +186,12 @@ static int take_signals(struct assent_server *s, struct assent_error *err)
 
 int assent_server_start(struct assent_server *s, struct assent_error *err)
 {
+	bool prepares;
 	int rc;
 
 	if (s->daemon)
 		return sdk_fail(err, ASSENT_E_INVALID, "the server was started before");
-	rc = check_database(s, err);
-	if (rc)
+	if ((rc = check_ops(s, &prepares, err)) || (rc = check_database(s, prepares, err)))
 		return rc;
 	s->listen_fd = sdk_listen(s->listen, s->url, sizeof(s->url), err);
 	if (s->listen_fd < 0)

@@ -37,7 +37,11 @@ enum assent_vote sdk_do_work(PGconn *conn, const struct assent_call *call, assen
 	enum assent_vote vote;
 
 	sdk_reply_reset(reply);
-	vote = check_vote(conn, work(call, conn, reply, ctx), reply);
+	vote = work(call, conn, reply, ctx);
+	/* Without work, a decision still leaves the rows that repetitions and late calls find. */
+	if (vote == ASSENT_READ_ONLY && !call->is_vote)
+		vote = ASSENT_YES;
+	vote = check_vote(conn, vote, reply);
 	switch (vote) {
 	case ASSENT_YES:
 		reply->status = 200;
@@ -64,14 +68,10 @@ static void work_and_commit(PGconn *conn, const struct assent_call *call, assent
 	struct assent_error err;
 	PGresult *result;
 
-	if (sdk_call_is_vote(call) && call->timeout_ms <= 0) {
-		sdk_pg_rollback(conn);
-		assent_reply_reason(reply, 409, "the call came after its deadline");
-		return;
-	}
 	if (sdk_do_work(conn, call, work, ctx, reply) != ASSENT_YES)
 		return;
-	if (assent_barrier_store(conn, call, reply, &err)) {
+	if ((reply->body.len || reply->body.failed) &&
+	    assent_barrier_store(conn, call, reply, &err)) {
 		sdk_pg_rollback(conn);
 		assent_reply_reason(reply, 503, "%s", err.text);
 		return;
@@ -86,6 +86,7 @@ static void work_and_commit(PGconn *conn, const struct assent_call *call, assent
 void assent_run_once(PGconn *conn, const struct assent_call *call, assent_work_fn *work, void *ctx,
                      struct assent_reply *reply)
 {
+	struct assent_call told = *call;
 	PGresult *result;
 	int verdict;
 
@@ -94,7 +95,8 @@ void assent_run_once(PGconn *conn, const struct assent_call *call, assent_work_f
 	verdict = sdk_barrier_enter(conn, call, sdk_patience_ms(call), reply, &result);
 	PQclear(result);
 	if (verdict == ASSENT_BARRIER_RUN || verdict == ASSENT_BARRIER_RUN_CONFIRMED) {
-		work_and_commit(conn, call, work, ctx, reply);
+		told.confirmed = verdict == ASSENT_BARRIER_RUN_CONFIRMED;
+		work_and_commit(conn, &told, work, ctx, reply);
 		return;
 	}
 	if (verdict != ASSENT_BARRIER_EMPTY) {

@@ -18,9 +18,13 @@ def signature(secret, call_id, timestamp, body):
     return "v1," + base64.b64encode(mac).decode()
 
 
+MODES = {"tcc": ("try", "confirm", "cancel"), "saga": ("action", "compensate")}
+
+
 def call_headers(gid, op, attempt=1, branch="stock", cluster="c0ffee00", namespace="default"):
     return {"Assent-Cluster": cluster, "Assent-Namespace": namespace, "Assent-Gid": gid,
-            "Assent-Branch": branch, "Assent-Op": op, "Assent-Mode": "2pc",
+            "Assent-Branch": branch, "Assent-Op": op,
+            "Assent-Mode": next((m for m, ops in MODES.items() if op in ops), "2pc"),
             "Assent-Attempt": str(attempt), "Assent-Timeout-Ms": "5000"}
 
 

@@ -2,7 +2,8 @@
  * ledger.c - a participant that does nothing but write down that it did something: one entry for
  * each time the work of an operation has had an effect, and its number as the result.
  *
- * A payload {"refuse": true} is refused after the entry was written.
+ * A payload {"refuse": true} is refused after the entry was written. The operation of a cancel that
+ * was told of a confirm is written as "cancel+".
  *
  *	ledger --listen 127.0.0.1:0 --database CONNINFO
  */
@@ -22,7 +23,8 @@ static const char write_sql[] =
 static enum assent_vote write_entry(const struct assent_call *call, PGconn *conn,
                                     struct assent_reply *reply, void *ctx)
 {
-	const char *values[] = {assent_call_gid(call), assent_call_op(call),
+	const char *values[] = {assent_call_gid(call),
+	                        assent_call_confirmed(call) ? "cancel+" : assent_call_op(call),
 	                        assent_call_body(call, NULL)};
 	PGresult *result = PQexecParams(conn, write_sql, 3, NULL, values, NULL, NULL, 0);
 	enum assent_vote vote = ASSENT_YES;

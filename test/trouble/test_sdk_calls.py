@@ -26,7 +26,8 @@ from harness.system import BUILD, Service
 from harness.wait import wait_until
 
 # The calls with their answers, and the effects that are there in the end. one_phase is a commit
-# without a prepare; the work of an operation with a "!" refuses.
+# without a prepare, cancel+ one that may come after a confirm, and the effect cancel+ one that was
+# told of it; the work of an operation with a "!" refuses.
 WALKS = {
     "commit": ("prepare=200 prepare=200 commit=200 prepare=200", {"prepare": 1}),
     "rollback": ("prepare=200 rollback=200 prepare=409", {}),
@@ -36,7 +37,9 @@ WALKS = {
     "one phase undone": ("rollback=200 one_phase=409", {}),
     "confirm": ("try=200 confirm=200", {"try": 1, "confirm": 1}),
     "cancel": ("try=200 cancel=200 confirm=409 try=200", {"try": 1, "cancel": 1}),
-    "cancel a confirm": ("try=200 confirm=200 cancel=200", {"try": 1, "confirm": 1, "cancel": 1}),
+    "cancel a confirm": ("try=200 confirm=200 cancel=409 cancel+=200",
+                         {"try": 1, "confirm": 1, "cancel+": 1}),
+    "refused confirm": ("try=200 confirm!=409 cancel+=200 confirm=409", {"try": 1, "cancel": 1}),
     "empty cancel": ("confirm=409 cancel=200 try=409 confirm=409", {}),
     "compensate": ("action=200 compensate=200 action=200", {"action": 1, "compensate": 1}),
     "empty compensate": ("compensate=200 action=409", {}),
@@ -46,7 +49,7 @@ ABANDONED = {"prepare": "rollback", "one_phase": "rollback", "try": "cancel",
              "action": "compensate"}
 # What a 409 to these says.
 OUTCOME = {"commit": b'"outcome":"aborted"', "confirm": b'"outcome":"aborted"',
-           "rollback": b'"outcome":"committed"'}
+           "rollback": b'"outcome":"committed"', "cancel": b'"outcome":"committed"'}
 N_LEDGER = 2
 
 TRIGGER = """
@@ -75,12 +78,14 @@ class Ledger:
 
     def call(self, gid, op, timeout_ms=20000):
         """Status and body; None when the service died of it."""
-        path = "commit" if op == "one_phase" else op.rstrip("!")
+        path = "commit" if op == "one_phase" else op.rstrip("!+")
         self.attempts[gid, path] += 1
         headers = dict(call_headers(gid, path, self.attempts[gid, path]), Connection="close")
         headers["Assent-Timeout-Ms"] = str(timeout_ms)
         if op == "one_phase":
             headers["Assent-One-Phase"] = "true"
+        if op.endswith("+"):
+            headers["Assent-May-Be-Confirmed"] = "true"
         try:
             reply = requests.post("%s/ledger/%s" % (self.service.url, path), headers=headers,
                                   json={"refuse": op.endswith("!")}, timeout=150)

@@ -29,7 +29,7 @@ bool fixture_start(void)
 	if (rc)
 		fprintf(stderr, "sdk_fixture: %s\n", err.text);
 	else
-		fixture_exec(conn, "CREATE TABLE effect (gid text, n int);"
+		fixture_exec(conn, "CREATE TABLE effect (gid text, n int, op text);"
 		                   "CREATE TABLE goods (id int PRIMARY KEY, n int);"
 		                   "INSERT INTO goods VALUES (1, 100)");
 	PQfinish(conn);
@@ -106,6 +106,12 @@ int fixture_effects(PGconn *conn, const char *gid)
 	return fixture_number(conn, "SELECT count(*) FROM effect WHERE gid = '%s'", gid);
 }
 
+int fixture_effects_of(PGconn *conn, const char *gid, const char *op)
+{
+	return fixture_number(conn, "SELECT count(*) FROM effect WHERE (gid, op) = ('%s', '%s')",
+	                      gid, op);
+}
+
 void fixture_namespace(const char *name)
 {
 	namespace = name;
@@ -117,16 +123,25 @@ struct terms {
 	char timeout_ms[16];
 };
 
+static const char *mode_of(const char *op)
+{
+	if (strcmp(op, "action") == 0 || strcmp(op, "compensate") == 0)
+		return "saga";
+	if (strcmp(op, "try") == 0 || strcmp(op, "confirm") == 0 || strncmp(op, "cancel", 6) == 0)
+		return "tcc";
+	return "2pc";
+}
+
 static const char *header(void *ctx, const char *name)
 {
 	static const char *const fixed[][2] = {
 	    {"Assent-Cluster", "c0ffee00"},
 	    {"Assent-Branch", "b"},
-	    {"Assent-Mode", "2pc"},
 	    {"Assent-Attempt", "1"},
 	};
 	const struct terms *t = ctx;
 	bool one_phase = strcmp(t->op, "one_phase") == 0;
+	bool may_be_confirmed = strcmp(t->op, "cancel+") == 0;
 
 	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
 		if (strcmp(name, fixed[i][0]) == 0)
@@ -136,8 +151,12 @@ static const char *header(void *ctx, const char *name)
 		return namespace;
 	if (strcmp(name, "Assent-Gid") == 0)
 		return t->gid;
+	if (strcmp(name, "Assent-Mode") == 0)
+		return mode_of(t->op);
 	if (strcmp(name, "Assent-Op") == 0)
-		return one_phase ? "commit" : t->op;
+		return one_phase ? "commit" : may_be_confirmed ? "cancel" : t->op;
+	if (strcmp(name, "Assent-May-Be-Confirmed") == 0)
+		return may_be_confirmed ? "true" : NULL;
 	if (strcmp(name, "Assent-One-Phase") == 0)
 		return one_phase ? "true" : NULL;
 	return strcmp(name, "Assent-Timeout-Ms") == 0 ? t->timeout_ms : NULL;
@@ -166,11 +185,13 @@ struct assent_call *fixture_call(const char *gid, const char *op)
 enum assent_vote fixture_work(const struct assent_call *call, PGconn *conn,
                               struct assent_reply *reply, void *ctx)
 {
-	const char *values[] = {assent_call_gid(call), assent_call_body(call, NULL)};
+	const char *values[] = {assent_call_gid(call), assent_call_body(call, NULL),
+	                        assent_call_confirmed(call) ? "cancel+" : assent_call_op(call)};
 	struct business *business = ctx;
 	PGresult *result = PQexecParams(conn,
-	                                "INSERT INTO effect VALUES ($1, ($2::json->>'n')::int)", 2,
-	                                NULL, values, NULL, NULL, 0);
+	                                "INSERT INTO effect VALUES"
+	                                " ($1, ($2::json->>'n')::int, $3)",
+	                                3, NULL, values, NULL, NULL, 0);
 
 	atomic_fetch_add(&business->n_run, 1);
 	if (PQresultStatus(result) == PGRES_COMMAND_OK && business->sql) {

@@ -9,7 +9,7 @@
 
 #include "participants/sdk/assent.h"
 
-/* A PostgreSQL of this test's own, with the participant's schema and a table effect (gid, n).
+/* A PostgreSQL of this test's own, with the participant's schema and a table effect (gid, n, op).
  * False with a sentence on stderr when it cannot be had. */
 bool fixture_start(void);
 /* Stops it and removes its directory. */
@@ -27,10 +27,13 @@ void fixture_exec(PGconn *conn, const char *sql);
 int fixture_prepared(PGconn *conn);
 /* How often the business effect of `gid` is there. */
 int fixture_effects(PGconn *conn, const char *gid);
+/* Of one operation; "cancel+" are the cancels that were told of a confirm. */
+int fixture_effects_of(PGconn *conn, const char *gid, const char *op);
 
 /* Of the calls made from here on. */
 void fixture_namespace(const char *name);
-/* A call with the default terms; op "one_phase" is a commit with Assent-One-Phase: true. */
+/* A call with the default terms; op "one_phase" is a commit with Assent-One-Phase: true, "cancel+"
+ * a cancel with Assent-May-Be-Confirmed: true. */
 struct assent_call *fixture_call(const char *gid, const char *op);
 struct assent_call *fixture_call_ms(const char *gid, const char *op, int timeout_ms);
 

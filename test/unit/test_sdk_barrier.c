@@ -103,8 +103,9 @@ static void cancel_learns_of_the_confirm(void **state)
 	(void)state;
 	assert_int_equal(enter("ca", "try"), ASSENT_BARRIER_RUN);
 	assert_int_equal(enter("ca", "confirm"), ASSENT_BARRIER_RUN);
-	assert_int_equal(enter("ca", "cancel"), ASSENT_BARRIER_RUN_CONFIRMED);
-	assert_int_equal(enter("ca", "cancel"), ASSENT_BARRIER_DUPLICATE);
+	assert_int_equal(enter("ca", "cancel"), ASSENT_BARRIER_SHUT_OUT);
+	assert_int_equal(enter("ca", "cancel+"), ASSENT_BARRIER_RUN_CONFIRMED);
+	assert_int_equal(enter("ca", "cancel+"), ASSENT_BARRIER_DUPLICATE);
 	assert_int_equal(enter("cb", "try"), ASSENT_BARRIER_RUN);
 	assert_int_equal(enter("cb", "cancel"), ASSENT_BARRIER_RUN);
 	assert_int_equal(enter("cb", "confirm"), ASSENT_BARRIER_SHUT_OUT);

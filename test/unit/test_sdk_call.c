@@ -26,13 +26,15 @@ static const struct header good[] = {
 
 #define N_GOOD (sizeof(good) / sizeof(good[0]))
 
-/* The good headers, with the one named in `ctx` replaced (NULL: missing). */
+/* The good headers, with those in `ctx` replaced (NULL: missing); a nameless one is their end. */
 static const char *header(void *ctx, const char *name)
 {
 	const struct header *other = ctx;
 
-	if (strcmp(name, other->name) == 0)
-		return other->value;
+	for (; other->name; other++) {
+		if (strcmp(name, other->name) == 0)
+			return other->value;
+	}
 	for (size_t i = 0; i < N_GOOD; i++) {
 		if (strcmp(name, good[i].name) == 0)
 			return good[i].value;
@@ -43,9 +45,9 @@ static const char *header(void *ctx, const char *name)
 static int decode(const char *name, const char *value, struct assent_call **call,
                   struct assent_error *err)
 {
-	struct header other = {name, value};
+	struct header other[] = {{name, value}, {NULL, NULL}};
 
-	return assent_call_new(call, header, &other, "{\"n\":19.99}", 11, err);
+	return assent_call_new(call, header, other, "{\"n\":19.99}", 11, err);
 }
 
 static void decodes_a_call(void **state)
@@ -83,6 +85,41 @@ static void decodes_the_terms(void **state)
 	assert_int_equal(decode("Assent-One-Phase", "true", &call, NULL), ASSENT_E_INVALID);
 }
 
+static int decode_op(const char *mode, const char *op, const char *may_be_confirmed)
+{
+	struct header other[] = {{"Assent-Mode", mode},
+	                         {"Assent-Op", op},
+	                         {"Assent-May-Be-Confirmed", may_be_confirmed},
+	                         {NULL, NULL}};
+	struct assent_call *call;
+	int rc = assent_call_new(&call, header, other, "", 0, NULL);
+
+	assent_call_free(call);
+	return rc;
+}
+
+static void an_operation_has_one_mode(void **state)
+{
+	static const struct header ops[] = {
+	    {"2pc", "prepare"}, {"2pc", "commit"},   {"2pc", "rollback"}, {"tcc", "try"},
+	    {"tcc", "confirm"}, {"tcc", "cancel"},   {"saga", "action"},  {"saga", "compensate"},
+	    {"3pc", "abort"},   {"3pc", "do_commit"}};
+	static const char *const modes[] = {"2pc", "3pc", "tcc", "saga", "msg"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		for (size_t j = 0; j < sizeof(modes) / sizeof(modes[0]); j++)
+			assert_int_equal(decode_op(modes[j], ops[i].value, NULL),
+			                 strcmp(ops[i].name, modes[j]) ? ASSENT_E_INVALID : 0);
+	}
+	assert_int_equal(decode_op("tcc", "cancel", "true"), 0);
+	assert_int_equal(decode_op("tcc", "confirm", "true"), 0);
+	assert_int_equal(decode_op("tcc", "cancel", "false"), 0);
+	assert_int_equal(decode_op("tcc", "cancel", "1"), ASSENT_E_INVALID);
+	assert_int_equal(decode_op("tcc", "try", "true"), ASSENT_E_INVALID);
+	assert_int_equal(decode_op("saga", "compensate", "true"), ASSENT_E_INVALID);
+}
+
 static void refuses_what_is_missing(void **state)
 {
 	struct assent_call *call;
@@ -115,6 +152,7 @@ static void refuses_what_is_wrong(void **state)
 	    {"Assent-Op", "prepare "},
 	    {"Assent-Op", "a_very_long_operation"},
 	    {"Assent-Mode", "4pc"},
+	    {"Assent-Mode", "tcc"},
 	    {"Assent-Attempt", "0"},
 	    {"Assent-Attempt", "1x"},
 	    {"Assent-Attempt", ""},
@@ -223,7 +261,11 @@ static void submissions_are_checked(void **state)
 	                 ASSENT_E_INVALID);
 	assert_int_equal(assent_txn_add_branch(txn, "a", "http://x", "1},{", &err),
 	                 ASSENT_E_INVALID);
+	assert_int_equal(assent_txn_after(txn, "a", &err), ASSENT_E_INVALID);
+	assert_int_equal(assent_txn_option(txn, "on failure", "retry", &err), ASSENT_E_INVALID);
 	assert_int_equal(assent_txn_add_branch(txn, "a", "http://x", "{}", &err), 0);
+	assert_int_equal(assent_txn_after(txn, "a b", &err), ASSENT_E_INVALID);
+	assert_int_equal(assent_txn_option(txn, "recovery", "forward", &err), ASSENT_E_INVALID);
 	assert_int_equal(assent_submit(client, txn, 60001, &result, &err), ASSENT_E_INVALID);
 	assert_int_equal(assent_submit(client, txn, 0, &result, &err), ASSENT_E_UNREACHABLE);
 	assert_int_equal(assent_get(client, "g/../x", &result, &err), ASSENT_E_INVALID);
@@ -234,10 +276,11 @@ static void submissions_are_checked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(decodes_a_call),          cmocka_unit_test(decodes_the_terms),
-	    cmocka_unit_test(refuses_what_is_missing), cmocka_unit_test(refuses_what_is_wrong),
-	    cmocka_unit_test(reasons_are_valid_json),  cmocka_unit_test(json_is_checked),
-	    cmocka_unit_test(members_are_found),       cmocka_unit_test(submissions_are_checked),
+	    cmocka_unit_test(an_operation_has_one_mode), cmocka_unit_test(decodes_a_call),
+	    cmocka_unit_test(decodes_the_terms),         cmocka_unit_test(refuses_what_is_missing),
+	    cmocka_unit_test(refuses_what_is_wrong),     cmocka_unit_test(reasons_are_valid_json),
+	    cmocka_unit_test(json_is_checked),           cmocka_unit_test(members_are_found),
+	    cmocka_unit_test(submissions_are_checked),
 	};
 
 	return cmocka_run_group_tests_name("sdk_call", tests, NULL, NULL);

@@ -72,6 +72,30 @@ static void a_submission_is_repeated_until_taken(void **state)
 	                    "{\"id\":\"b\",\"participant\":\"http://y/b\"}]}");
 }
 
+static void a_graph_and_options_are_written(void **state)
+{
+	struct assent_txn *txn = assent_txn_new("g", "saga", 0, NULL);
+	struct assent_result result;
+
+	(void)state;
+	script = (struct script){.status = {200}, .answer = "{\"outcome\":\"committed\"}"};
+	assert_int_equal(assent_txn_option(txn, "recovery", "forward", NULL), 0);
+	assert_int_equal(assent_txn_add_branch(txn, "a", "x", NULL, NULL), 0);
+	assert_int_equal(assent_txn_add_branch(txn, "b", "y", "1", NULL), 0);
+	assert_int_equal(assent_txn_after(txn, "a", NULL), 0);
+	assert_int_equal(assent_txn_add_branch(txn, "c", "z", NULL, NULL), 0);
+	assert_int_equal(assent_txn_after(txn, "a", NULL), 0);
+	assert_int_equal(assent_txn_after(txn, "b", NULL), 0);
+	assert_int_equal(assent_submit(client, txn, 1000, &result, NULL), 0);
+	assert_string_equal(script.body,
+	                    "{\"gid\":\"g\",\"mode\":\"saga\",\"recovery\":\"forward\","
+	                    "\"branches\":[{\"id\":\"a\",\"participant\":\"x\"},"
+	                    "{\"id\":\"b\",\"participant\":\"y\",\"payload\":1,"
+	                    "\"after\":[\"a\"]},"
+	                    "{\"id\":\"c\",\"participant\":\"z\",\"after\":[\"a\",\"b\"]}]}");
+	assent_txn_free(txn);
+}
+
 static void tries_are_bounded(void **state)
 {
 	struct assent_result result;
@@ -148,6 +172,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_submission_is_repeated_until_taken),
+	    cmocka_unit_test(a_graph_and_options_are_written),
 	    cmocka_unit_test(tries_are_bounded),
 	    cmocka_unit_test(errors_are_told_apart),
 	};

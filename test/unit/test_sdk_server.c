@@ -27,7 +27,7 @@
 static PGconn *conn;
 static struct assent_server *server;
 static pthread_t runner;
-static struct business business;
+static struct business business, decided;
 static char body[512];
 
 static int64_t now_ms(void)
@@ -71,6 +71,7 @@ static size_t on_data(char *data, size_t size, size_t n, void *ctx)
 static struct curl_slist *make_headers(const struct request *r)
 {
 	struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+	bool tcc = strncmp(r->path, "/money", 6) == 0;
 	char line[256];
 
 	if (!r->gid)
@@ -78,7 +79,7 @@ static struct curl_slist *make_headers(const struct request *r)
 	list = curl_slist_append(list, "Assent-Cluster: c0ffee00");
 	list = curl_slist_append(list, "Assent-Namespace: default");
 	list = curl_slist_append(list, "Assent-Branch: b");
-	list = curl_slist_append(list, "Assent-Mode: 2pc");
+	list = curl_slist_append(list, tcc ? "Assent-Mode: tcc" : "Assent-Mode: 2pc");
 	list = curl_slist_append(list, "Assent-Attempt: 1");
 	list = curl_slist_append(list, "Assent-Timeout-Ms: 30000");
 	snprintf(line, sizeof(line), "Assent-Gid: %s", r->gid);
@@ -190,6 +191,9 @@ static int start(void **state)
 	server = assent_server_new(&options, &err);
 	if (!server ||
 	    assent_server_on(server, "/goods", "prepare", fixture_work, &business, &err) ||
+	    assent_server_on(server, "/money", "try", fixture_work, &business, &err) ||
+	    assent_server_on(server, "/money", "confirm", fixture_work, &decided, &err) ||
+	    assent_server_on(server, "/money", "cancel", fixture_work, &decided, &err) ||
 	    assent_server_route(server, "POST", "/slow", slow_route, NULL, &err) ||
 	    assent_server_route(server, "POST", "/other", quick_route, NULL, &err) ||
 	    assent_server_start(server, &err)) {
@@ -223,6 +227,33 @@ static void answers_and_refuses(void **state)
 	assert_int_equal(post_to("/slow", NULL, NULL, 1024 * 1024 + 1), 413);
 	assert_int_equal(post_to("/slow", NULL, NULL, 1024 * 1024), 201);
 	assert_int_equal(fixture_effects(conn, "ar"), 1);
+}
+
+/* Every first-phase worker waits for a lock; the decisions of others go on. */
+static void confirm_and_cancel_are_not_kept_out(void **state)
+{
+	struct request r[N_FIRST] = {{.path = "/money/try", .gid = "k0", .op = "try"},
+	                             {.path = "/money/try", .gid = "k1", .op = "try"}};
+	pthread_t thread[N_FIRST];
+	PGconn *holder = fixture_connect();
+
+	(void)state;
+	assert_int_equal(post_to("/money/try", "k2", "try", 0), 200);
+	assert_int_equal(post_to("/money/try", "k3", "try", 0), 200);
+	fixture_exec(holder, "BEGIN; UPDATE goods SET n = n");
+	for (int i = 0; i < N_FIRST; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, send_request, &r[i]), 0);
+	wait_for_waiting(N_FIRST);
+	assert_int_equal(post_to("/money/confirm", "k2", "confirm", 0), 200);
+	assert_int_equal(post_to("/money/cancel", "k3", "cancel", 0), 200);
+	assert_int_equal(post_to("/money/confirm", "k3", "confirm", 0), 409);
+	PQfinish(holder);
+	for (int i = 0; i < N_FIRST; i++) {
+		pthread_join(thread[i], NULL);
+		assert_int_equal(r[i].status, 200);
+	}
+	assert_int_equal(fixture_effects_of(conn, "k2", "confirm"), 1);
+	assert_int_equal(fixture_effects_of(conn, "k3", "cancel"), 1);
 }
 
 /* Every first-phase worker waits for the lock that only the commit releases. */
@@ -315,6 +346,13 @@ static void start_says_why_not(void **state)
 	assert_int_equal(assent_server_on(other, "/x", "drop", fixture_work, NULL, &err),
 	                 ASSENT_E_INVALID);
 	assent_server_free(other);
+	other = assent_server_new(&options, NULL);
+	assert_int_equal(assent_server_on(other, "/x", "try", fixture_work, NULL, NULL), 0);
+	assert_int_equal(assent_server_on(other, "/x", "confirm", fixture_work, NULL, NULL), 0);
+	assert_int_equal(assent_server_on(other, "/y", "cancel", fixture_work, NULL, NULL), 0);
+	assert_int_equal(assent_server_start(other, &err), ASSENT_E_INVALID);
+	assert_string_equal(err.text, "/x/try needs cancel as well");
+	assent_server_free(other);
 	options.database = "host=/nonexistent";
 	other = assent_server_new(&options, NULL);
 	assert_int_equal(assent_server_start(other, &err), ASSENT_E_UNREACHABLE);
@@ -344,6 +382,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(answers_and_refuses, start, stop),
 	    cmocka_unit_test_setup_teardown(too_long_is_read_to_its_end, start, stop),
 	    cmocka_unit_test_setup_teardown(second_phases_are_not_kept_out, start, stop),
+	    cmocka_unit_test_setup_teardown(confirm_and_cancel_are_not_kept_out, start, stop),
 	    cmocka_unit_test_setup_teardown(the_database_goes_and_comes, start, stop),
 	    cmocka_unit_test_setup_teardown(start_says_why_not, start, stop),
 	    cmocka_unit_test_setup(stops_after_finishing, start),
