@@ -146,11 +146,13 @@ static void try_verdict(const char *text, size_t len, const json_t *root, int st
 	participant_read_member(text, len, "vote", vote, sizeof vote);
 	participant_read_member(text, len, "outcome", outcome, sizeof outcome);
 	for (int op = OP_PREPARE; op < OP_MAX; op++) {
+		bool votes = txn_op_votes((enum txn_op)op, false);
+
 		v = verdict_judge((enum txn_op)op, false, &a);
 		must(v >= EV_YES && v <= EV_CONTRACT);
 		must(v != EV_YES || !says_otherwise(root));
-		must(v != EV_YES || (op == OP_PREPARE && status / 100 == 2 && status != 202));
-		must(v != EV_DONE || (op != OP_PREPARE && status / 100 == 2));
+		must(v != EV_YES || (votes && status / 100 == 2 && status != 202));
+		must(v != EV_DONE || (!votes && status / 100 == 2));
 		must((v != EV_FOUND_COMMITTED && v != EV_FOUND_ABORTED) || status == 409);
 	}
 	v = verdict_judge(OP_COMMIT, true, &a);
