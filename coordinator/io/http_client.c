@@ -173,7 +173,7 @@ static void deliver_run(void *ctx)
 static bool headers_sane(const struct http_call_spec *spec)
 {
 	for (size_t i = 0; i < spec->n_header; i++)
-		if (strpbrk(spec->header[i], "\r\n") != NULL)
+		if (strchr(spec->header[i], '\r') != NULL || strchr(spec->header[i], '\n') != NULL)
 			return false;
 	return true;
 }

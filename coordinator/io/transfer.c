@@ -11,12 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 
-#define EASY_SPARE_MAX  64
+#define EASY_SPARE_MAX  256
+#define READ_BUFFER     4096L /* per transfer under way; a longer answer is read in parts */
 #define RETRY_AFTER_MAX (24L * 3600)
+#define OWN_LINES       3 /* header lines that every request may get from us */
 
 struct transfers {
 	struct loop *loop;
@@ -24,44 +28,39 @@ struct transfers {
 	struct loop_timer *timer;
 	transfer_ended_fn *ended;
 	size_t body_max;
-	CURL *spare[EASY_SPARE_MAX]; /* setting one up anew costs more than resetting it */
+	CURL *spare[EASY_SPARE_MAX]; /* with all that is the same for every transfer */
 	size_t n_spare;
+	struct watch **watch; /* by descriptor; NULL: none */
+	size_t n_watch;
 };
 
 struct transfer {
 	struct transfers *all;
 	void *owner;
 	CURL *easy; /* while curl has it */
-	struct curl_slist *header;
-	char *url;
+	const char *url;
 	const char *out;
 	size_t out_len;
 	struct buf in;
 	struct transfer_answer answer;
+	size_t n_line;
+	struct curl_slist line[]; /* the header; behind the last one stands its text */
 };
 
+/* A descriptor in the loop. One of a connection stays there between two transfers, until curl
+ * closes it: taking it out and in again would cost each call several system calls. */
 struct watch {
 	struct transfers *all;
 	curl_socket_t fd;
-	struct loop_fd *loop_fd;
+	struct loop_fd *loop_fd; /* NULL: not watched yet */
+	bool connection;         /* opened by open_run, and closed by close_run */
+	bool idle;               /* no transfer has it */
 };
 
 /* --- one transfer --- */
 
-static CURL *easy_get(struct transfers *ts)
-{
-	return ts->n_spare > 0 ? ts->spare[--ts->n_spare] : curl_easy_init();
-}
-
-static void easy_put(struct transfers *ts, CURL *easy)
-{
-	if (ts->n_spare == EASY_SPARE_MAX) {
-		curl_easy_cleanup(easy);
-		return;
-	}
-	curl_easy_reset(easy);
-	ts->spare[ts->n_spare++] = easy;
-}
+static curl_socket_t open_run(void *ctx, curlsocktype purpose, struct curl_sockaddr *address);
+static int close_run(void *ctx, curl_socket_t fd);
 
 static size_t body_run(char *data, size_t size, size_t n, void *ctx)
 {
@@ -78,15 +77,13 @@ static size_t body_run(char *data, size_t size, size_t n, void *ctx)
 	return t->in.failed ? CURL_WRITEFUNC_ERROR : len;
 }
 
-static void easy_set(CURL *easy, struct transfer *t)
+static CURL *easy_new(struct transfers *ts)
 {
-	curl_easy_setopt(easy, CURLOPT_URL, t->url);
-	curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
+	CURL *easy = curl_easy_init();
+
+	if (easy == NULL)
+		return NULL;
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, body_run);
-	curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
-	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t->header);
-	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->out_len);
-	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, t->out);
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, "assent");
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -95,63 +92,125 @@ static void easy_set(CURL *easy, struct transfer *t)
 	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, READ_BUFFER);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_run);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, ts);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_run);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, ts);
 	/* Names are looked up in threads. One that is given up is left alone: waiting for the end
 	 * of its look-up would stop the whole loop for as long as a name server is silent. */
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+	return easy;
 }
 
-static bool header_add(struct transfer *t, const char *line)
+/* Nothing of a former transfer may be left: all that differs between two is set here. An option
+ * that did not take, for want of memory, would be the former one's. */
+static CURLcode easy_set(CURL *easy, struct transfer *t)
 {
-	struct curl_slist *list = curl_slist_append(t->header, line);
+	CURLcode rc = curl_easy_setopt(easy, CURLOPT_URL, t->url);
 
-	if (list == NULL)
-		return false;
-	t->header = list;
-	return true;
+	if (rc == CURLE_OK)
+		rc = curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
+	if (rc == CURLE_OK)
+		rc = curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
+	if (rc == CURLE_OK)
+		rc = curl_easy_setopt(easy, CURLOPT_HTTPHEADER, &t->line[0]);
+	if (rc == CURLE_OK)
+		rc = curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->out_len);
+	if (rc == CURLE_OK)
+		rc = curl_easy_setopt(easy, CURLOPT_POSTFIELDS, t->out);
+	return rc;
+}
+
+static CURL *easy_get(struct transfers *ts)
+{
+	return ts->n_spare > 0 ? ts->spare[--ts->n_spare] : easy_new(ts);
+}
+
+static void easy_put(struct transfers *ts, CURL *easy)
+{
+	if (ts->n_spare == EASY_SPARE_MAX)
+		curl_easy_cleanup(easy);
+	else
+		ts->spare[ts->n_spare++] = easy;
+}
+
+static void header_add(struct transfer *t, char *line)
+{
+	struct curl_slist *l = &t->line[t->n_line++];
+
+	l->data = line;
+	l->next = NULL;
+	if (t->n_line > 1)
+		l[-1].next = l;
 }
 
 /* curl takes "Name:" as "do not send it" and wants "Name;" for an empty value. */
-static bool header_add_given(struct transfer *t, const char *line)
+static void header_add_given(struct transfer *t, char *line)
 {
-	size_t name_len = strcspn(line, ":");
-	char empty[128];
+	char *colon = strchr(line, ':');
 
-	if (line[name_len + strspn(line + name_len, ": ")] != '\0' || name_len + 2 > sizeof empty)
-		return header_add(t, line);
-	memcpy(empty, line, name_len);
-	memcpy(empty + name_len, ";", 2);
-	return header_add(t, empty);
+	if (colon != NULL && colon[1 + strspn(colon + 1, ": ")] == '\0') {
+		colon[0] = ';';
+		colon[1] = '\0';
+	}
+	header_add(t, line);
+}
+
+static bool is_content_type(const char *line)
+{
+	return (line[0] == 'C' || line[0] == 'c') && strncasecmp(line, "Content-Type:", 13) == 0;
+}
+
+static char *put_text(char **at, const char *s)
+{
+	size_t size = strlen(s) + 1;
+	char *text = *at;
+
+	memcpy(text, s, size);
+	*at += size;
+	return text;
 }
 
 /* A header without a value removes what curl would send by itself. */
-static bool headers_copy(struct transfer *t, const struct transfer_spec *spec)
+static void put_header(struct transfer *t, const struct transfer_spec *spec, char *at)
 {
+	static char no_expect[] = "Expect:", no_accept[] = "Accept:", no_type[] = "Content-Type:";
 	bool type = false;
 
 	for (size_t i = 0; i < spec->n_header; i++) {
-		if (!header_add_given(t, spec->header[i]))
-			return false;
-		type = type || strncasecmp(spec->header[i], "Content-Type:", 13) == 0;
+		char *line = put_text(&at, spec->header[i]);
+
+		type = type || is_content_type(line);
+		header_add_given(t, line);
 	}
-	return header_add(t, "Expect:") && (type || header_add(t, "Content-Type:"));
+	header_add(t, no_expect);
+	header_add(t, no_accept);
+	if (!type)
+		header_add(t, no_type);
 }
 
 struct transfer *transfer_new(struct transfers *ts, const struct transfer_spec *spec)
 {
-	struct transfer *t = calloc(1, sizeof(*t));
+	size_t n_line = spec->n_header + OWN_LINES, size = strlen(spec->url) + 1;
+	struct transfer *t;
+	char *at;
 
+	for (size_t i = 0; i < spec->n_header; i++)
+		size += strlen(spec->header[i]) + 1;
+	t = malloc(sizeof(*t) + n_line * sizeof(t->line[0]) + size);
 	if (t == NULL)
 		return NULL;
-	t->all = ts;
-	t->owner = spec->owner;
-	t->out = spec->body != NULL ? spec->body : "";
-	t->out_len = spec->len;
+	at = (char *)&t->line[n_line];
+	*t = (struct transfer){
+	    .all = ts,
+	    .owner = spec->owner,
+	    .out = spec->body != NULL ? spec->body : "",
+	    .out_len = spec->len,
+	    .url = put_text(&at, spec->url),
+	};
 	buf_init(&t->in);
-	t->url = strdup(spec->url);
-	if (t->url == NULL || !headers_copy(t, spec)) {
-		transfer_free(t);
-		return NULL;
-	}
+	put_header(t, spec, at);
 	return t;
 }
 
@@ -160,7 +219,12 @@ int transfer_start(struct transfer *t)
 	t->easy = easy_get(t->all);
 	if (t->easy == NULL)
 		return ERR_NOMEM;
-	easy_set(t->easy, t);
+	if (easy_set(t->easy, t) != CURLE_OK) {
+		/* curl does not have it yet. */
+		curl_easy_cleanup(t->easy);
+		t->easy = NULL;
+		return ERR_NOMEM;
+	}
 	return curl_multi_add_handle(t->all->multi, t->easy) == CURLM_OK ? 0 : ERR_IO;
 }
 
@@ -187,9 +251,7 @@ void transfer_free(struct transfer *t)
 	if (t == NULL)
 		return;
 	transfer_stop(t);
-	curl_slist_free_all(t->header);
 	buf_release(&t->in);
-	free(t->url);
 	free(t);
 }
 
@@ -275,6 +337,12 @@ static void watch_run(void *ctx, int events)
 	struct watch *w = ctx;
 	int curl = 0;
 
+	if (w->idle) {
+		/* Closed by the peer, which curl sees when it wants to use it again. */
+		loop_fd_free(w->loop_fd);
+		w->loop_fd = NULL;
+		return;
+	}
 	if ((events & LOOP_READ) != 0)
 		curl |= CURL_CSELECT_IN;
 	if ((events & LOOP_WRITE) != 0)
@@ -282,43 +350,103 @@ static void watch_run(void *ctx, int events)
 	transfers_act(w->all, w->fd, curl);
 }
 
-static int watch_add(struct transfers *ts, curl_socket_t fd, struct watch **out)
+static struct watch *watch_at(const struct transfers *ts, curl_socket_t fd)
 {
-	struct watch *w = calloc(1, sizeof(*w));
+	return (size_t)fd < ts->n_watch ? ts->watch[fd] : NULL;
+}
 
+static void watch_free(struct watch *w)
+{
 	if (w == NULL)
-		return ERR_NOMEM;
+		return;
+	w->all->watch[w->fd] = NULL;
+	loop_fd_free(w->loop_fd);
+	free(w);
+}
+
+static struct watch *watch_new(struct transfers *ts, curl_socket_t fd)
+{
+	struct watch *w;
+
+	if ((size_t)fd >= ts->n_watch) {
+		size_t n = 2 * (size_t)fd + 16;
+		struct watch **more = realloc(ts->watch, n * sizeof(*more));
+
+		if (more == NULL)
+			return NULL;
+		memset(more + ts->n_watch, 0, (n - ts->n_watch) * sizeof(*more));
+		ts->watch = more;
+		ts->n_watch = n;
+	}
+	w = calloc(1, sizeof(*w));
+	if (w == NULL)
+		return NULL;
 	w->all = ts;
 	w->fd = fd;
-	w->loop_fd = loop_fd_new(ts->loop, fd, watch_run, w);
-	if (w->loop_fd == NULL) {
-		free(w);
-		return ERR_IO;
+	ts->watch[fd] = w;
+	return w;
+}
+
+static curl_socket_t open_run(void *ctx, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	struct watch *w;
+
+	(void)purpose;
+	if (fd < 0)
+		return CURL_SOCKET_BAD;
+	w = watch_new(ctx, fd);
+	if (w == NULL) {
+		close(fd);
+		return CURL_SOCKET_BAD;
 	}
-	curl_multi_assign(ts->multi, fd, w);
-	*out = w;
-	return 0;
+	w->connection = true;
+	return fd;
+}
+
+static int close_run(void *ctx, curl_socket_t fd)
+{
+	watch_free(watch_at(ctx, fd));
+	return close(fd);
+}
+
+/* No transfer has this descriptor any more. Other ones than connections, by which curl's threads
+ * wake it, are closed without a word. */
+static void watch_rest(struct watch *w)
+{
+	if (w == NULL || !w->connection) {
+		watch_free(w);
+		return;
+	}
+	w->idle = true;
+	if (w->loop_fd != NULL && loop_fd_watch(w->loop_fd, LOOP_READ) != 0) {
+		loop_fd_free(w->loop_fd);
+		w->loop_fd = NULL;
+	}
 }
 
 static int socket_run(CURL *easy, curl_socket_t fd, int what, void *ctx, void *assigned)
 {
-	struct watch *w = assigned;
+	struct transfers *ts = ctx;
+	struct watch *w = watch_at(ts, fd);
 	int events = 0;
 
 	(void)easy;
+	(void)assigned;
 	if (what == CURL_POLL_REMOVE) {
-		if (w != NULL) {
-			loop_fd_free(w->loop_fd);
-			free(w);
-		}
-		curl_multi_assign(((struct transfers *)ctx)->multi, fd, NULL);
+		watch_rest(w);
 		return 0;
 	}
+	if (w == NULL)
+		w = watch_new(ts, fd);
+	if (w != NULL && w->loop_fd == NULL)
+		w->loop_fd = loop_fd_new(ts->loop, fd, watch_run, w);
 	/* -1 would stop every call until the last one under way has timed out. Only this one does. */
-	if (w == NULL && watch_add(ctx, fd, &w) != 0) {
+	if (w == NULL || w->loop_fd == NULL) {
 		log_error(NULL, "http client: a connection cannot be watched");
 		return 0;
 	}
+	w->idle = false;
 	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
 		events |= LOOP_READ;
 	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
@@ -388,9 +516,12 @@ void transfers_free(struct transfers *ts)
 		return;
 	for (size_t i = 0; i < ts->n_spare; i++)
 		curl_easy_cleanup(ts->spare[i]);
-	/* Closes kept connections, whose watches go through socket_run. */
+	/* Closes kept connections, whose watches go through close_run. */
 	if (ts->multi != NULL)
 		curl_multi_cleanup(ts->multi);
+	for (size_t i = 0; i < ts->n_watch; i++)
+		watch_free(ts->watch[i]);
+	free(ts->watch);
 	loop_timer_free(ts->timer);
 	free(ts);
 }

@@ -310,6 +310,37 @@ static void test_rogue_replies(void **state)
 	assert_int_equal(w->result.retry_after_us, 3000000);
 }
 
+static void count_turn(void *ctx)
+{
+	++*(unsigned *)ctx;
+}
+
+/* Its end is in the loop while nobody uses it, and must not keep that busy. */
+static void test_kept_connection_closed_by_peer(void **state)
+{
+	struct world *w = *state;
+	struct tag tag = {.w = w};
+	unsigned n_turn = 0, n_over = 0;
+	struct loop_hook *turn = loop_hook_new(w->loop, count_turn, &n_turn);
+	struct loop_timer *over = loop_timer_new(w->loop, count_turn, &n_over);
+	struct rogue g;
+
+	rogue_open(&g, w, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+	for (unsigned i = 1; i <= 3; i++) {
+		world_call_to(&tag, g.url, "/x", NULL, false, 5000);
+		loop_until_count(w->loop, &w->n_result, i);
+		assert_int_equal(w->result.err, 0);
+		assert_string_equal(w->body, "{}");
+		n_turn = 0;
+		loop_timer_set(over, clock_mono_us() + 20000);
+		loop_until_count(w->loop, &n_over, i);
+		assert_in_range(n_turn, 1, 50);
+	}
+	loop_timer_free(over);
+	loop_hook_free(turn);
+	rogue_close(&g);
+}
+
 static void test_oversized_replies(void **state)
 {
 	struct world *w = *state;
@@ -373,6 +404,7 @@ int main(void)
 	    T(test_cancel),
 	    T(test_free_inside_callback),
 	    T(test_rogue_replies),
+	    T(test_kept_connection_closed_by_peer),
 	    T(test_oversized_replies),
 	    T(test_unreachable_peers),
 	    T(test_idle_peers_are_forgotten),
