@@ -33,7 +33,8 @@
 #include "io/http_watch.h"
 #include "io/listen.h"
 
-#define CONNECTION_MEMORY (64 * 1024)
+/* Per connection: a head of at most about 12 KiB. MHD zeroes all of it twice per request. */
+#define CONNECTION_MEMORY (16 * 1024)
 /* MHD asks to be run again at once as long as a connection has work, and by mistake also for one
  * whose buffer is full of the beginning of a chunk's size. After so many runs in a row that
  * nothing else asked for, the next ones wait a little: it shall cost no processor. */

@@ -12,7 +12,7 @@
 #include "test/bench/limit/limit.h"
 
 #define EVENTS            256
-#define CONNECTION_MEMORY ((size_t)64 * 1024) /* as assentd has it */
+#define CONNECTION_MEMORY ((size_t)16 * 1024) /* as assentd has it */
 
 struct limit limit;
 
