@@ -4,11 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/utf8.h"
 
-#define CAP_MIN 64
+#define CAP_MIN  64
+#define DAY_S    86400
+#define SECOND   1000000
+#define YEAR_MAX 9999
 
 void buf_init(struct buf *b)
 {
@@ -71,6 +73,12 @@ static bool grow(struct buf *b, size_t n)
 	return true;
 }
 
+void buf_reserve(struct buf *b, size_t n)
+{
+	if (n > b->len)
+		(void)grow(b, n - b->len);
+}
+
 char *buf_extend(struct buf *b, size_t n)
 {
 	char *at;
@@ -122,13 +130,26 @@ void buf_printf(struct buf *b, const char *fmt, ...)
 	va_end(ap);
 }
 
+void buf_put_uint(struct buf *b, uint64_t v)
+{
+	char text[20];
+	size_t at = sizeof text;
+
+	do {
+		text[--at] = (char)('0' + v % 10);
+		v /= 10;
+	} while (v > 0);
+	buf_append(b, text + at, sizeof text - at);
+}
+
 static void put_be(struct buf *b, uint64_t v, unsigned n)
 {
-	unsigned char bytes[8];
-
+	if (!grow(b, n))
+		return;
 	for (unsigned i = 0; i < n; i++)
-		bytes[i] = (unsigned char)(v >> (8 * (n - 1 - i)));
-	buf_append(b, bytes, n);
+		b->data[b->len + i] = (char)(v >> (8 * (n - 1 - i)));
+	b->len += n;
+	b->data[b->len] = '\0';
 }
 
 void buf_put_u16be(struct buf *b, uint16_t v)
@@ -204,24 +225,68 @@ void buf_put_json_str(struct buf *b, const char *s)
 	buf_put_json_strn(b, s, s ? strlen(s) : 0);
 }
 
+/* The proleptic Gregorian calendar, counted from 0000-03-01 in eras of 400 years, whose leap days
+ * stand at the ends of its years. */
+static void date_of(int64_t day, int64_t *year, unsigned *month, unsigned *mday)
+{
+	int64_t era, z = day + 719468;
+	unsigned of_era, of_year, y, m;
+
+	era = (z >= 0 ? z : z - 146096) / 146097;
+	of_era = (unsigned)(z - era * 146097);
+	y = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+	of_year = of_era - (365 * y + y / 4 - y / 100);
+	m = (5 * of_year + 2) / 153;
+	*mday = of_year - (153 * m + 2) / 5 + 1;
+	*month = m < 10 ? m + 3 : m - 9;
+	*year = era * 400 + y + (*month <= 2);
+}
+
+/* `n` digits, leading zeros and all, and what follows them. */
+static char *put_digits(char *at, unsigned v, unsigned n, char next)
+{
+	for (unsigned i = n; i > 0; i--, v /= 10)
+		at[i - 1] = (char)('0' + v % 10);
+	at[n] = next;
+	return at + n + 1;
+}
+
+void buf_put_time(struct buf *b, int64_t wall_us)
+{
+	int64_t us = wall_us % SECOND, s = wall_us / SECOND, day, year;
+	char text[sizeof "2026-01-02T03:04:05.000006Z"], *at = text;
+	unsigned month, mday, second;
+
+	if (us < 0) {
+		us += SECOND;
+		s--;
+	}
+	day = s / DAY_S - (s % DAY_S < 0);
+	second = (unsigned)(s - day * DAY_S);
+	date_of(day, &year, &month, &mday);
+	if (year < 0 || year > YEAR_MAX) {
+		buf_printf(b, "%lld", (long long)year);
+		at[0] = '-';
+		at++;
+	} else {
+		at = put_digits(at, (unsigned)year, 4, '-');
+	}
+	at = put_digits(at, month, 2, '-');
+	at = put_digits(at, mday, 2, 'T');
+	at = put_digits(at, second / 3600, 2, ':');
+	at = put_digits(at, second / 60 % 60, 2, ':');
+	at = put_digits(at, second % 60, 2, '.');
+	at = put_digits(at, (unsigned)us, 6, 'Z');
+	buf_append(b, text, (size_t)(at - text));
+}
+
 void buf_put_json_time(struct buf *b, int64_t wall_us)
 {
-	int64_t us = wall_us % 1000000;
-	time_t s = (time_t)(wall_us / 1000000);
-	char text[40];
-	struct tm tm;
-
 	if (wall_us == 0) {
 		buf_puts(b, "null");
 		return;
 	}
-	if (us < 0) {
-		us += 1000000;
-		s--;
-	}
-	if (!gmtime_r(&s, &tm) || strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm) == 0) {
-		b->failed = true;
-		return;
-	}
-	buf_printf(b, "\"%s.%06uZ\"", text, (unsigned)us);
+	buf_putc(b, '"');
+	buf_put_time(b, wall_us);
+	buf_putc(b, '"');
 }

@@ -33,10 +33,13 @@ void buf_reset(struct buf *b);
 /* Caller owns the returned bytes (free()); `b` is empty afterwards. NULL when failed or empty. */
 char *buf_detach(struct buf *b, size_t *len);
 
+/* Room for `n` bytes in all, so that appends up to there allocate nothing. */
+void buf_reserve(struct buf *b, size_t n);
 void buf_append(struct buf *b, const void *data, size_t len);
 void buf_puts(struct buf *b, const char *s);
 void buf_putc(struct buf *b, char c);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void buf_put_uint(struct buf *b, uint64_t v); /* decimal */
 /* Appends `n` zero bytes and returns where they start; NULL when failed. */
 char *buf_extend(struct buf *b, size_t n);
 
@@ -49,7 +52,9 @@ void buf_put_u64be(struct buf *b, uint64_t v);
  * are not valid UTF-8 become U+FFFD, so that the result is always valid JSON. NULL gives null. */
 void buf_put_json_str(struct buf *b, const char *s);
 void buf_put_json_strn(struct buf *b, const char *s, size_t len);
-/* Microseconds since 1970 as "2026-01-02T03:04:05.000006Z" with quotes; 0 gives null. */
+/* Microseconds since 1970 as 2026-01-02T03:04:05.000006Z. */
+void buf_put_time(struct buf *b, int64_t wall_us);
+/* The same with quotes; 0 gives null. */
 void buf_put_json_time(struct buf *b, int64_t wall_us);
 
 #endif /* BASE_BUF_H */

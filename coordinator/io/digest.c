@@ -31,10 +31,8 @@ void digest_sha256(const void *data, size_t len, uint8_t out[DIGEST_LEN])
 	SHA256_Final(out, &sha);
 }
 
-void digest_random(void *out, size_t len)
+static void random_fill(unsigned char *p, size_t len)
 {
-	unsigned char *p = out;
-
 	while (len > 0) {
 		ssize_t n = getrandom(p, len, 0);
 
@@ -45,6 +43,25 @@ void digest_random(void *out, size_t len)
 		p += n;
 		len -= (size_t)n;
 	}
+}
+
+/* From a stock, so that not every request is a system call; what was given out is gone from it. */
+void digest_random(void *out, size_t len)
+{
+	static unsigned char stock[512];
+	static size_t left;
+
+	if (len > sizeof stock / 8) {
+		random_fill(out, len);
+		return;
+	}
+	if (left < len) {
+		random_fill(stock, sizeof stock);
+		left = sizeof stock;
+	}
+	left -= len;
+	memcpy(out, stock + left, len);
+	memset(stock + left, 0, len);
 }
 
 bool digest_equal(const uint8_t a[DIGEST_LEN], const uint8_t b[DIGEST_LEN])

@@ -17,12 +17,14 @@
 #include <jansson.h>
 #undef json_type
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/unconst.h"
 
 #define RAW_NULL "null"
 
 struct json_doc {
+	struct arena arena; /* of all that jansson made */
 	json_t *root;
 	struct json_span *raw; /* by element; len 0: absent */
 	size_t n_raw;
@@ -89,15 +91,22 @@ static size_t offset_in_text(const struct json_doc *d, size_t at)
 
 /* jansson reports most failed allocations as faults of the text, in words that depend on the
  * place; and when the buffer of a string cannot grow it leaves out characters and goes on. So what
- * counts is that one failed. One thread. */
+ * counts is that one failed. What it allocates belongs to the document, and goes with it at once.
+ * One thread. */
 static bool alloc_failed;
+static struct arena *alloc_arena;
 
 static void *alloc_noted(size_t n)
 {
-	void *p = malloc(n);
+	void *p = arena_alloc(alloc_arena, n);
 
 	alloc_failed = alloc_failed || p == NULL;
 	return p;
+}
+
+static void free_nothing(void *p)
+{
+	(void)p;
 }
 
 static int decode(struct json_doc *d, const char *text, size_t len, char *why, size_t why_size)
@@ -111,9 +120,11 @@ static int decode(struct json_doc *d, const char *text, size_t len, char *why, s
 		err = ERR_NOMEM;
 		goto out;
 	}
-	json_set_alloc_funcs(alloc_noted, free);
+	json_set_alloc_funcs(alloc_noted, free_nothing);
 	alloc_failed = false;
+	alloc_arena = &d->arena;
 	d->root = json_loadb(copy.data, copy.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+	json_set_alloc_funcs(malloc, free);
 	if (alloc_failed) {
 		err = ERR_NOMEM;
 		goto out;
@@ -166,7 +177,7 @@ void json_free(struct json_doc *d)
 {
 	if (d == NULL)
 		return;
-	json_decref(d->root);
+	arena_release(&d->arena);
 	free(d->raw);
 	free(d);
 }

@@ -11,11 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "io/watches.h"
 
 #define EASY_SPARE_MAX  256
 #define READ_BUFFER     4096L /* per transfer under way; a longer answer is read in parts */
@@ -30,8 +29,7 @@ struct transfers {
 	size_t body_max;
 	CURL *spare[EASY_SPARE_MAX]; /* with all that is the same for every transfer */
 	size_t n_spare;
-	struct watch **watch; /* by descriptor; NULL: none */
-	size_t n_watch;
+	struct watches watches;
 };
 
 struct transfer {
@@ -45,16 +43,6 @@ struct transfer {
 	struct transfer_answer answer;
 	size_t n_line;
 	struct curl_slist line[]; /* the header; behind the last one stands its text */
-};
-
-/* A descriptor in the loop. One of a connection stays there between two transfers, until curl
- * closes it: taking it out and in again would cost each call several system calls. */
-struct watch {
-	struct transfers *all;
-	curl_socket_t fd;
-	struct loop_fd *loop_fd; /* NULL: not watched yet */
-	bool connection;         /* opened by open_run, and closed by close_run */
-	bool idle;               /* no transfer has it */
 };
 
 /* --- one transfer --- */
@@ -332,126 +320,44 @@ static void transfers_act(struct transfers *ts, curl_socket_t fd, int events)
 	transfers_drain(ts);
 }
 
-static void watch_run(void *ctx, int events)
+static void socket_ready(void *ctx, int fd, int events)
 {
-	struct watch *w = ctx;
 	int curl = 0;
 
-	if (w->idle) {
-		/* Closed by the peer, which curl sees when it wants to use it again. */
-		loop_fd_free(w->loop_fd);
-		w->loop_fd = NULL;
-		return;
-	}
 	if ((events & LOOP_READ) != 0)
 		curl |= CURL_CSELECT_IN;
 	if ((events & LOOP_WRITE) != 0)
 		curl |= CURL_CSELECT_OUT;
-	transfers_act(w->all, w->fd, curl);
-}
-
-static struct watch *watch_at(const struct transfers *ts, curl_socket_t fd)
-{
-	return (size_t)fd < ts->n_watch ? ts->watch[fd] : NULL;
-}
-
-static void watch_free(struct watch *w)
-{
-	if (w == NULL)
-		return;
-	w->all->watch[w->fd] = NULL;
-	loop_fd_free(w->loop_fd);
-	free(w);
-}
-
-static struct watch *watch_new(struct transfers *ts, curl_socket_t fd)
-{
-	struct watch *w;
-
-	if ((size_t)fd >= ts->n_watch) {
-		size_t n = 2 * (size_t)fd + 16;
-		struct watch **more = realloc(ts->watch, n * sizeof(*more));
-
-		if (more == NULL)
-			return NULL;
-		memset(more + ts->n_watch, 0, (n - ts->n_watch) * sizeof(*more));
-		ts->watch = more;
-		ts->n_watch = n;
-	}
-	w = calloc(1, sizeof(*w));
-	if (w == NULL)
-		return NULL;
-	w->all = ts;
-	w->fd = fd;
-	ts->watch[fd] = w;
-	return w;
+	transfers_act(ctx, fd, curl);
 }
 
 static curl_socket_t open_run(void *ctx, curlsocktype purpose, struct curl_sockaddr *address)
 {
-	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-	struct watch *w;
+	struct transfers *ts = ctx;
 
 	(void)purpose;
-	if (fd < 0)
-		return CURL_SOCKET_BAD;
-	w = watch_new(ctx, fd);
-	if (w == NULL) {
-		close(fd);
-		return CURL_SOCKET_BAD;
-	}
-	w->connection = true;
-	return fd;
+	return watches_open(&ts->watches, address->family, address->socktype, address->protocol);
 }
 
 static int close_run(void *ctx, curl_socket_t fd)
 {
-	watch_free(watch_at(ctx, fd));
-	return close(fd);
-}
-
-/* No transfer has this descriptor any more. Other ones than connections, by which curl's threads
- * wake it, are closed without a word. */
-static void watch_rest(struct watch *w)
-{
-	if (w == NULL || !w->connection) {
-		watch_free(w);
-		return;
-	}
-	w->idle = true;
-	if (w->loop_fd != NULL && loop_fd_watch(w->loop_fd, LOOP_READ) != 0) {
-		loop_fd_free(w->loop_fd);
-		w->loop_fd = NULL;
-	}
+	return watches_close(&((struct transfers *)ctx)->watches, fd);
 }
 
 static int socket_run(CURL *easy, curl_socket_t fd, int what, void *ctx, void *assigned)
 {
-	struct transfers *ts = ctx;
-	struct watch *w = watch_at(ts, fd);
 	int events = 0;
 
 	(void)easy;
 	(void)assigned;
-	if (what == CURL_POLL_REMOVE) {
-		watch_rest(w);
-		return 0;
-	}
-	if (w == NULL)
-		w = watch_new(ts, fd);
-	if (w != NULL && w->loop_fd == NULL)
-		w->loop_fd = loop_fd_new(ts->loop, fd, watch_run, w);
-	/* -1 would stop every call until the last one under way has timed out. Only this one does. */
-	if (w == NULL || w->loop_fd == NULL) {
-		log_error(NULL, "http client: a connection cannot be watched");
-		return 0;
-	}
-	w->idle = false;
 	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
 		events |= LOOP_READ;
 	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
 		events |= LOOP_WRITE;
-	return loop_fd_watch(w->loop_fd, events);
+	/* -1 would stop every call until the last one under way has timed out. Only this one does. */
+	if (watches_set(&((struct transfers *)ctx)->watches, fd, events) != 0)
+		log_error(NULL, "http client: a connection cannot be watched");
+	return 0;
 }
 
 static int timer_run(CURLM *multi, long timeout_ms, void *ctx)
@@ -501,6 +407,7 @@ int transfers_new(struct loop *l, long connection_max, size_t body_max, transfer
 	ts->loop = l;
 	ts->body_max = body_max;
 	ts->ended = ended;
+	watches_init(&ts->watches, l, socket_ready, ts);
 	err = multi_init(ts, connection_max);
 	if (err != 0) {
 		transfers_free(ts);
@@ -519,9 +426,7 @@ void transfers_free(struct transfers *ts)
 	/* Closes kept connections, whose watches go through close_run. */
 	if (ts->multi != NULL)
 		curl_multi_cleanup(ts->multi);
-	for (size_t i = 0; i < ts->n_watch; i++)
-		watch_free(ts->watch[i]);
-	free(ts->watch);
+	watches_release(&ts->watches);
 	loop_timer_free(ts->timer);
 	free(ts);
 }

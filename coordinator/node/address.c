@@ -47,6 +47,11 @@ struct authority {
 	size_t end; /* offset of what follows */
 };
 
+static bool is_alnum(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
 static const char *split_authority(const char *s, size_t len, struct authority *a)
 {
 	size_t at, end;
@@ -71,7 +76,7 @@ static const char *split_authority(const char *s, size_t len, struct authority *
 		end = (size_t)(close - s) + 1;
 	} else {
 		a->bracketed = false;
-		for (end = at; end < len && !strchr(":/?#@", s[end]); end++)
+		for (end = at; end < len && (is_alnum(s[end]) || !strchr(":/?#@", s[end])); end++)
 			continue;
 		a->host = s + at;
 		a->host_len = end - at;
@@ -80,7 +85,7 @@ static const char *split_authority(const char *s, size_t len, struct authority *
 	a->port_len = 0;
 	if (end < len && s[end] == ':') {
 		a->port = s + ++end;
-		while (end < len && !strchr("/?#@", s[end]))
+		while (end < len && (is_alnum(s[end]) || !strchr("/?#@", s[end])))
 			end++;
 		a->port_len = (size_t)(s + end - a->port);
 	}
@@ -158,8 +163,7 @@ static const char *parse_host(const char *s, size_t len, bool bracketed, struct 
 
 		if (c >= 'A' && c <= 'Z')
 			c = (char)(c - 'A' + 'a');
-		if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') &&
-		    !strchr(bracketed ? ":." : ".-_", c))
+		if (!is_alnum(c) && !strchr(bracketed ? ":." : ".-_", c))
 			return "the host has a character that no host name has";
 		out->name[i] = c;
 	}
@@ -291,6 +295,8 @@ static const char *parse_url(const char *url, size_t len, struct authority *a, s
 	if (len == 0 || len > ADDRESS_MAX)
 		return "an address has 1 to 1024 bytes";
 	for (size_t i = 0; i < len; i++) {
+		if (is_alnum(url[i]))
+			continue;
 		if ((unsigned char)url[i] <= 0x20 || (unsigned char)url[i] > 0x7e ||
 		    strchr("\\\"<>^`{|}", url[i]))
 			return "an address has only the characters of a URL (RFC 3986)";

@@ -299,7 +299,6 @@ int driver_submit(struct gtx *g)
 		return rc;
 	g->created_us = node_db_time_us(node, now_us);
 	g->deadline_us = g->created_us + g->spec.timeout_us;
-	digest_sha256(g->body, g->body_len, g->body_sha256);
 	g->deadline_mono_us = now_us + g->spec.timeout_us;
 	rc = gtx_prepare(g, g->deadline_mono_us);
 	if (rc == 0)

@@ -35,7 +35,7 @@ struct waiter {
 	void (*fn)(struct waiter *w, enum wait_result result);
 };
 
-/* Takes `g`, whose spec and gid are set. ERR_LIMIT (too much in flight), ERR_NOMEM: `g` still
+/* Takes `g`, whose spec, gid and body_sha256 are set. ERR_LIMIT (too much in flight), ERR_NOMEM: `g` still
  * belongs to the caller. The gid must not be in memory. */
 int driver_submit(struct gtx *g) MUSTCHECK;
 /* Takes `g` as it was loaded: gtx_prepare and txn_restore are done. */

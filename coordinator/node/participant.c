@@ -16,6 +16,8 @@
 #include "node/secret.h"
 
 #define HEADER_MAX (20 + BRANCH_HEADER_MAX)
+/* What the lines of most calls take. */
+#define HEADER_ROOM 1000
 
 struct call {
 	struct list link;   /* in gtx->call */
@@ -43,45 +45,56 @@ struct header_lines {
 	size_t n;
 };
 
-static void add_header(struct header_lines *h, const char *name, const char *value)
+/* The value follows, and end_header. */
+static void begin_header(struct header_lines *h, const char *name)
 {
 	assert(h->n < HEADER_MAX);
 	h->at[h->n++] = h->text.len;
 	buf_puts(&h->text, name);
 	buf_puts(&h->text, ": ");
-	buf_puts(&h->text, value);
+}
+
+static void end_header(struct header_lines *h)
+{
 	buf_putc(&h->text, '\0');
 }
 
-static void add_number(struct header_lines *h, const char *name, int64_t value)
+static void add_header(struct header_lines *h, const char *name, const char *value)
 {
-	char text[24];
+	begin_header(h, name);
+	buf_puts(&h->text, value);
+	end_header(h);
+}
 
-	(void)snprintf(text, sizeof text, "%lld", (long long)value);
-	add_header(h, name, text);
+static void add_number(struct header_lines *h, const char *name, uint64_t value)
+{
+	begin_header(h, name);
+	buf_put_uint(&h->text, value);
+	end_header(h);
 }
 
 static void add_idempotency_key(struct header_lines *h, const struct gtx *g, const char *branch,
                                 const char *op)
 {
-	assert(h->n < HEADER_MAX);
-	h->at[h->n++] = h->text.len;
-	buf_printf(&h->text, "Idempotency-Key: \"%s/%s/%s/%s\"", g->node->cluster, g->gid, branch,
-	           op);
-	buf_putc(&h->text, '\0');
+	begin_header(h, "Idempotency-Key");
+	buf_putc(&h->text, '"');
+	buf_puts(&h->text, g->node->cluster);
+	buf_putc(&h->text, '/');
+	buf_puts(&h->text, g->gid);
+	buf_putc(&h->text, '/');
+	buf_puts(&h->text, branch);
+	buf_putc(&h->text, '/');
+	buf_puts(&h->text, op);
+	buf_putc(&h->text, '"');
+	end_header(h);
 }
 
 /* For people and logs; the durations are what counts. */
 static void add_deadline(struct header_lines *h, const struct gtx *g)
 {
-	struct buf when = BUF_INIT;
-
-	buf_put_json_time(&when, g->deadline_us);
-	if (!when.failed && when.len > 2) {
-		when.data[when.len - 1] = '\0'; /* without the quotes */
-		add_header(h, "Assent-Deadline", when.data + 1);
-	}
-	buf_release(&when);
+	begin_header(h, "Assent-Deadline");
+	buf_put_time(&h->text, g->deadline_us);
+	end_header(h);
 }
 
 static void add_headers(struct header_lines *h, const struct gtx *g, const struct action *act)
@@ -107,7 +120,7 @@ static void add_headers(struct header_lines *h, const struct gtx *g, const struc
 	add_deadline(h, g);
 	if (g->traceparent[0])
 		add_header(h, "traceparent", g->traceparent);
-	add_number(h, "Assent-Timeout-Ms", (left_us < 1000 ? 1000 : left_us) / 1000);
+	add_number(h, "Assent-Timeout-Ms", (uint64_t)(left_us < 1000 ? 1000 : left_us) / 1000);
 	for (size_t i = 0; i < b->n_header; i++)
 		add_header(h, b->header[i].name, b->header[i].value);
 }
@@ -322,15 +335,14 @@ static int start(struct call *call, const struct action *act, const char *url, s
 		log_warn(g->gid, "branch %s is not called: %s", b->id, why);
 		return ERR_DENIED;
 	}
+	owner = registry_owner(registry, b->participant, url);
+	buf_reserve(&h.text, HEADER_ROOM);
 	add_headers(&h, g, act);
-	keys = registry_secret(registry, b->participant, url);
-	if (!keys)
-		keys = g->node->config->signing_keys;
+	keys = owner && owner->keys ? owner->keys : g->node->config->signing_keys;
 	if (keys)
 		add_signature(&h, g, act, keys);
 	for (size_t i = 0; i < h.n && !h.text.failed; i++)
 		line[i] = h.text.data + h.at[i];
-	owner = registry_owner(registry, b->participant, url);
 	rc = ERR_NOMEM;
 	if (!h.text.failed) {
 		call->http = http_client_call(g->node->client,

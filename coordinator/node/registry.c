@@ -298,10 +298,8 @@ static const struct registry_entry *owner(const struct registry *r, const char *
 int registry_check_url(const struct registry *r, const char *url, size_t len, char *why,
                        size_t size)
 {
-	int rc = address_parse(url, len, why, size);
-
-	if (rc < 0 || owner(r, url, len))
-		return rc;
+	if (owner(r, url, len))
+		return address_parse(url, len, why, size);
 	return address_check(r->allow, url, len, why, size);
 }
 
@@ -360,12 +358,4 @@ const struct registry_entry *registry_owner(const struct registry *r, const char
 	size_t len = strlen(url);
 
 	return named && lies_below(named, url, len) ? named : owner(r, url, len);
-}
-
-const struct secret_keys *registry_secret(const struct registry *r, const char *participant,
-                                          const char *url)
-{
-	const struct registry_entry *e = registry_owner(r, participant, url);
-
-	return e ? e->keys : NULL;
 }

@@ -75,8 +75,5 @@ const char *registry_url(const struct registry *r, const char *participant);
  * when it is nobody's. */
 const struct registry_entry *registry_owner(const struct registry *r, const char *participant,
                                             const char *url);
-/* What calls to `url` are signed with, on behalf of a branch of `participant`; NULL: unsigned. */
-const struct secret_keys *registry_secret(const struct registry *r, const char *participant,
-                                          const char *url);
 
 #endif /* NODE_REGISTRY_H */

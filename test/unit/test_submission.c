@@ -182,7 +182,7 @@ static void test_out_of_memory(void **state)
 		assert_int_equal(f->c.problem, p);
 		assert_true(n < 1000);
 	}
-	assert_true(n > 20);
+	assert_true(n > 5);
 	assert_string_equal(f->s.gid, "g1");
 	assert_int_equal(f->s.n_branch, 2);
 }

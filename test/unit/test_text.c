@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -105,6 +106,42 @@ static void buf_writes_times(void **state)
 	expect_time(1, "\"1970-01-01T00:00:00.000001Z\"");
 	expect_time(-1, "\"1969-12-31T23:59:59.999999Z\"");
 	expect_time(1767323045000006, "\"2026-01-02T03:04:05.000006Z\"");
+	expect_time(253402300799999999, "\"9999-12-31T23:59:59.999999Z\"");
+	expect_time(253402300800000000, "\"10000-01-01T00:00:00.000000Z\"");
+	expect_time(-62167219200000000, "\"0000-01-01T00:00:00.000000Z\"");
+	expect_time(-62167219200000001, "\"-1-12-31T23:59:59.999999Z\"");
+}
+
+/* Four hundred years, day by day: libc knows the calendar too. */
+static void buf_writes_every_date(void **state)
+{
+	(void)state;
+	for (int64_t day = -100000; day < 100000; day++) {
+		time_t s = day * 86400 + (day & 65535);
+		char text[40];
+		struct tm tm;
+
+		assert_non_null(gmtime_r(&s, &tm));
+		assert_true(strftime(text, sizeof text, "\"%Y-%m-%dT%H:%M:%S.000001Z\"", &tm) > 0);
+		expect_time(s * 1000000 + 1, text);
+	}
+}
+
+static void buf_writes_numbers(void **state)
+{
+	struct buf b = BUF_INIT;
+
+	(void)state;
+	buf_reserve(&b, 100);
+	assert_true(b.cap > 100);
+	assert_int_equal(b.len, 0);
+	buf_put_uint(&b, 0);
+	buf_putc(&b, ' ');
+	buf_put_uint(&b, 1009);
+	buf_putc(&b, ' ');
+	buf_put_uint(&b, UINT64_MAX);
+	assert_string_equal(b.data, "0 1009 18446744073709551615");
+	buf_release(&b);
 }
 
 static void buf_survives_no_memory(void **state)
@@ -272,6 +309,8 @@ int main(void)
 	    cmocka_unit_test(buf_puts_network_order),
 	    cmocka_unit_test(buf_quotes_json),
 	    cmocka_unit_test(buf_writes_times),
+	    cmocka_unit_test(buf_writes_every_date),
+	    cmocka_unit_test(buf_writes_numbers),
 	    cmocka_unit_test(buf_survives_no_memory),
 	    cmocka_unit_test(arena_gives_zeroed_aligned_memory),
 	    cmocka_unit_test(arena_keeps_its_limit),
