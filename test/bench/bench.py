@@ -1,12 +1,19 @@
-"""`make bench`: throughput and latency of two-phase commit, and where the time goes.
+"""`make bench`: throughput and latency of transactions, and where the time goes.
 
 The whole stack on this machine: the load generator, assentd with its private PostgreSQL, and
 participants that say yes at once share the cores. Beside assentd stands the limit, a bare loop
 that does the same I/O and nothing else (limit/limit.h), on a PostgreSQL of its own; they are
 measured in turns, so every figure is also a ratio to what this machine could do at that time.
-Compare only figures of one run.
+Compare only figures of one run: a ratio is the median of those of runs that stood beside each
+other, and says what noise on the machine does not.
 
-    make bench ARGS="--clients 1,16,64 --seconds 10"
+Without @ the load is a closed loop: every client waits for its answer, so a stall slows the
+clients down and is hardly seen in their latencies. With @RATE as many requests a second become
+due whatever happens, and latency counts from when one was due; @half is half of what the slowest
+subject has done before with as many clients.
+
+    make bench ARGS="--clients 1,16,64,64@half --seconds 10"
+    make bench ARGS="--clients 64 --rate 1000,2000,3000"
     make bench ARGS="--against ../before/build"      two builds in turns: A B A B
     make bench ARGS="--address http://10.0.0.5:7470 --participant http://10.0.0.6:9000"
 """
@@ -15,6 +22,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -27,6 +35,24 @@ from harness.guard import Guard  # noqa: E402
 from harness.system import BUILD, Assentd  # noqa: E402
 
 TICKS = os.sysconf("SC_CLK_TCK")
+
+MODES = {"2pc": "two-phase commit"}
+# The bare loop does the I/O of these.
+LIMIT_MODES = {"2pc"}
+
+
+def ratio(name):
+    return lambda r: r["ratio"][name]
+
+
+# Mode, branches, clients; what is asked of assentd there: text, figure, goal, at least or at most.
+GOALS = (
+    ("2pc", 2, "64", "of the bare loop's throughput", ratio("per_second"), 0.75, "at least"),
+    ("2pc", 2, "64", "transactions a second", lambda r: r["per_second"], 6000, "at least"),
+    ("2pc", 2, "64", "times the bare loop's CPU", ratio("cpu"), 1.3, "at most"),
+    ("2pc", 2, "64", "commits per transaction", lambda r: r["commits_per_txn"], 0.2, "at most"),
+    ("2pc", 2, "1", "ms at the median", lambda r: r["p50_us"] / 1000, 1.5, "at most"),
+)
 
 
 def tool(name):
@@ -81,7 +107,13 @@ class Subject:
             used["wal_bytes"] = float(self.database.value("SELECT wal_bytes FROM pg_stat_wal"))
         return used
 
+    def forget_peak(self):
+        if self.process:
+            with open("/proc/%d/clear_refs" % self.process.pid, "w", encoding="ascii") as f:
+                f.write("5")
+
     def memory_mib(self):
+        """The most that was resident since forget_peak."""
         if not self.process:
             return None
         with open("/proc/%d/status" % self.process.pid, encoding="ascii", errors="replace") as f:
@@ -129,17 +161,18 @@ class Remote(Subject):
 
 def measure(subject, participants, urls, clients, args):
     before = subject.counters(participants)
+    subject.forget_peak()
     out = subprocess.run(
-        [tool("load"), subject.url, str(clients), str(args.warmup), str(args.seconds)] + urls,
-        check=True, capture_output=True, text=True).stdout
+        [tool("load"), "-m", args.mode, subject.url, clients, str(args.warmup), str(args.seconds)]
+        + urls, check=True, capture_output=True, text=True).stdout
     after = subject.counters(participants)
     result = json.loads(out)
     used = {name: after[name] - before[name] for name in after}
-    # What is measured begins after the warm-up; what is used does not.
-    n = result["committed"] * (args.seconds + args.warmup) / args.seconds or 1
-    result["subject"] = subject.name
+    n = result["answered"] or 1  # of the warm-up too, as what was used
+    result["subject"], result["load"] = subject.name, clients
     result["per_second"] = result["committed"] / result["seconds"]
     result["cpu_us_per_txn"] = {k[4:]: 1e6 * v / n for k, v in used.items() if k[:4] == "cpu_"}
+    result["memory_mib"] = subject.memory_mib()
     if "wal_bytes" in used:
         result["wal_bytes_per_txn"] = used["wal_bytes"] / n
     if "flushes" in used:
@@ -148,31 +181,42 @@ def measure(subject, participants, urls, clients, args):
     return result
 
 
-def summarize(runs, memory_mib):
-    """The run with the median throughput, and the spread of all."""
-    runs = sorted(runs, key=lambda r: r["per_second"])
-    middle = dict(runs[len(runs) // 2])
+def median_of(dicts):
+    """One of the same shape: the median of every number in them."""
+    first = dicts[0]
+    if isinstance(first, dict):
+        return {k: median_of([d[k] for d in dicts]) for k in first}
+    return statistics.median(dicts) if isinstance(first, (int, float)) else first
+
+
+def compare(run, base):
+    """Throughput, median latency and the coordinator's CPU against `base`."""
+    ratio_to = {"per_second": run["per_second"] / (base["per_second"] or 1),
+                "p50": run["p50_us"] / (base["p50_us"] or 1)}
+    if "coordinator" in base["cpu_us_per_txn"]:
+        ratio_to["cpu"] = (run["cpu_us_per_txn"]["coordinator"] /
+                           (base["cpu_us_per_txn"]["coordinator"] or 1))
+    return ratio_to
+
+
+def summarize(runs, base):
+    """Medians, and how far the fastest and the slowest run are from each other."""
+    total = median_of(runs)
     rates = [r["per_second"] for r in runs]
-    middle["per_second"] = statistics.median(rates)
-    middle["spread"] = (rates[-1] - rates[0]) / middle["per_second"] if rates[0] else 0
-    middle["failed"] = sum(r["failed"] + r["other"] for r in runs)
-    middle["memory_mib"] = memory_mib
-    return middle
-
-
-def add_ratios(results, reference):
-    """Throughput, median latency and coordinator's CPU against `reference` in the same run."""
-    base = next((r for r in results if r["subject"] == reference), None)
-    for r in results if base else []:
-        r["ratio"] = {"to": reference, "per_second": r["per_second"] / (base["per_second"] or 1),
-                      "p50": r["p50_us"] / (base["p50_us"] or 1)}
-        if "coordinator" in base["cpu_us_per_txn"]:
-            r["ratio"]["cpu"] = (r["cpu_us_per_txn"]["coordinator"] /
-                                 (base["cpu_us_per_txn"]["coordinator"] or 1))
+    total["spread"] = (max(rates) - min(rates)) / (total["per_second"] or 1)
+    total["p50_spread"] = ((max(r["p50_us"] for r in runs) - min(r["p50_us"] for r in runs)) /
+                           (total["p50_us"] or 1))
+    for name in ("failed", "other", "refused", "unsent"):
+        total[name] = sum(r[name] for r in runs)
+    total["max_us"] = max(r["max_us"] for r in runs)
+    if base:
+        total["ratio"] = median_of([compare(r, b) for r, b in zip(runs, base)])
+        total["ratio"]["to"] = base[0]["subject"]
+    return total
 
 
 COLUMNS = (
-    ("clients", lambda r: "%d" % r["clients"]),
+    ("clients", lambda r: r["load"]),
     ("", lambda r: r["subject"]),
     ("txn/s", lambda r: "%.0f" % r["per_second"]),
     ("spread", lambda r: "%.0f%%" % (100 * r["spread"])),
@@ -188,7 +232,8 @@ COLUMNS = (
     ("batch", lambda r: "%.1f" % r["records_per_commit"]),
     ("WAL B/txn", lambda r: "%.0f" % r["wal_bytes_per_txn"]),
     ("peak MiB", lambda r: "%.0f" % r["memory_mib"]),
-    ("failed", lambda r: "%d" % r["failed"]),
+    ("failed", lambda r: "%d" % (r["failed"] + r["other"])),
+    ("late", lambda r: "%d" % (r["refused"] + r["unsent"])),
     ("x txn/s", lambda r: "%.2f" % r["ratio"]["per_second"]),
     ("x p50", lambda r: "%.2f" % r["ratio"]["p50"]),
     ("x CPU", lambda r: "%.2f" % r["ratio"]["cpu"]),
@@ -208,14 +253,53 @@ def print_table(results):
         print("  ".join(text.rjust(width) for text, width in zip(row, widths)).rstrip())
 
 
+def judge(results, args):
+    """What is asked of it, what it was, whether that is met."""
+    verdicts = []
+    for mode, branches, load, text, figure, goal, sense in GOALS:
+        row = next((r for r in results if (r["subject"], r["load"]) == ("assent", load)), None)
+        if not row or args.address or args.against or (mode, branches) != (
+                args.mode, args.branches):
+            continue
+        try:
+            value = figure(row)
+        except KeyError:
+            continue
+        met = value >= goal if sense == "at least" else value <= goal
+        verdicts.append({"clients": load, "what": text, "goal": goal, "sense": sense,
+                         "value": value, "met": met})
+    return verdicts
+
+
+def print_goals(verdicts):
+    for v in verdicts:
+        print("%3s  with %2s clients %s %g %s: %.4g" % (
+            "ok" if v["met"] else "NO", v["clients"], v["sense"], v["goal"], v["what"],
+            v["value"]))
+
+
+def machine(measured):
+    """What this ran on, for whoever reads the figures elsewhere."""
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
+        model = re.search(r"^model name\s*:\s*(.*)$", f.read(), re.M)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30
+    versions = [s.database.value("SHOW server_version") for s in measured if s.database]
+    return "%d x %s, %.0f GiB, Linux %s%s" % (
+        os.cpu_count(), model.group(1) if model else platform.machine(), memory,
+        platform.release(), ", PostgreSQL " + versions[0].split()[0] if versions else "")
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
-    parser.add_argument("--clients", default="1,64", help="how many at once, a list")
+    parser.add_argument("--mode", choices=sorted(MODES), default="2pc")
+    parser.add_argument("--clients", default="1,64,64@half",
+                        help="how many at once, a list; N@RATE: at a fixed rate")
+    parser.add_argument("--rate", help="a list: every N of --clients with each of these rates")
     parser.add_argument("--branches", type=int, default=2, help="per transaction, at most 4")
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=4, help="of each measurement")
     parser.add_argument("--warmup", type=float, default=1, help="seconds before each")
-    parser.add_argument("--repeat", type=int, default=3, help="measurements; the median counts")
+    parser.add_argument("--repeat", type=int, default=3, help="measurements; medians count")
     parser.add_argument("--against", metavar="BUILD", help="another build directory, in turns")
     parser.add_argument("--no-limit", action="store_true", help="without the bare loop")
     parser.add_argument("--address", metavar="URL", help="a coordinator that runs elsewhere")
@@ -225,6 +309,17 @@ def arguments():
     if bool(args.address) != bool(args.participant):
         parser.error("--address and --participant belong together: the coordinator elsewhere has "
                      "to reach the participants; start build/test/noop there for one")
+    if not 1 <= args.branches <= 4:
+        parser.error("--branches is 1 to 4")
+    args.loads = [c.strip() for c in args.clients.split(",")]
+    if args.rate:
+        args.loads = ["%s@%s" % (c.split("@")[0], rate.strip())
+                      for c in dict.fromkeys(c.split("@")[0] for c in args.loads)
+                      for rate in args.rate.split(",")]
+    for load in args.loads:
+        if not re.fullmatch(r"[1-9][0-9]*(@(half|[1-9][0-9]*))?", load):
+            parser.error("\"%s\" is not N, N@RATE or N@half" % load)
+    args.no_limit = args.no_limit or args.mode not in LIMIT_MODES
     return args
 
 
@@ -242,6 +337,30 @@ def subjects(guard, urls, args):
     return found, reference
 
 
+def at_rate(load, results):
+    """`64@half` with the number that it stands for."""
+    clients, _, rate = load.partition("@")
+    if rate != "half":
+        return load
+    done = [r["per_second"] for r in results if r["load"] == clients]
+    if not done:
+        sys.exit("%s: nothing was measured with %s clients before" % (load, clients))
+    return "%s@%d" % (clients, max(1, min(done) / 2))
+
+
+def run_load(load, measured, reference, others, args):
+    """Every subject in turn, as often as was asked; one summary each."""
+    participants, urls = others
+    runs = {subject.name: [] for subject in measured}
+    for i in range(args.repeat):
+        for subject in measured:
+            print("%s clients, %s, run %d of %d ..." % (load, subject.name, i + 1, args.repeat),
+                  file=sys.stderr, flush=True)
+            runs[subject.name].append(measure(subject, participants, urls, load, args))
+    base = runs.get(reference) if len(measured) > 1 else None
+    return [summarize(runs[subject.name], base) for subject in measured]
+
+
 def run_all(guard, args):
     urls, participants = args.participant, []
     if not args.address:
@@ -249,31 +368,26 @@ def run_all(guard, args):
         urls = [p.ready_url() for p in participants]
     measured, reference = subjects(guard, urls, args)
     results = []
-    for clients in (int(c) for c in args.clients.split(",")):
-        runs = {subject.name: [] for subject in measured}
-        for i in range(args.repeat):
-            for subject in measured:
-                print("%d clients, %s, run %d of %d ..." % (clients, subject.name, i + 1,
-                                                            args.repeat),
-                      file=sys.stderr, flush=True)
-                runs[subject.name].append(measure(subject, participants, urls, clients, args))
-        row = [summarize(runs[s.name], s.memory_mib()) for s in measured]
-        add_ratios(row, reference)
-        results += row
-    return results
+    for load in args.loads:
+        results += run_load(at_rate(load, results), measured, reference, (participants, urls),
+                            args)
+    return results, machine(measured)
 
 
 def main():
     args = arguments()
     with Guard() as guard:
-        results = run_all(guard, args)
+        results, where = run_all(guard, args)
+    verdicts = judge(results, args)
     if args.output == "json":
-        print(json.dumps({"machine": platform.platform(), "cores": os.cpu_count(), "mode": "2pc",
-                          "branches": args.branches, "results": results}, indent=1))
+        print(json.dumps({"machine": where, "mode": args.mode, "branches": args.branches,
+                          "results": results, "goals": verdicts}, indent=1))
         return
-    print("two-phase commit, %d branches, %d cores, median of %d runs of %.0f s; x: ratio" % (
-        len(args.participant) or args.branches, os.cpu_count(), args.repeat, args.seconds))
+    print("%s, %d branches, median of %d runs of %.0f s; x: ratio\n%s" % (
+        MODES[args.mode], len(args.participant) or args.branches, args.repeat, args.seconds,
+        where))
     print_table(results)
+    print_goals(verdicts)
 
 
 if __name__ == "__main__":

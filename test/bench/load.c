@@ -1,15 +1,16 @@
 /*
- * load.c - clients that submit two-phase commits and wait for their end.
+ * load.c - clients that submit transactions and wait for their end.
  *
- *	load COORDINATOR CLIENTS[@RATE] WARMUP_S SECONDS PARTICIPANT...
+ *	load [-m MODE] COORDINATOR CLIENTS[@RATE] WARMUP_S SECONDS PARTICIPANT...
  *
  * Without RATE a closed loop: each client submits the next when the last has ended, so that fewer
  * requests are made when the server stalls, and a stall is counted once per client. With RATE an
  * open one: that many a second become due whatever the server does, and latency counts from when a
  * request was due, also when no client was free to send it then.
  *
- * One branch per PARTICIPANT. Prints one line of JSON: what ended how (`refused` are 503s, `unsent`
- * those still due at the end), and latencies in microseconds of all that was not refused.
+ * One branch per PARTICIPANT; MODE is a line of the table `modes`. Prints one line of JSON: what
+ * ended how (`refused` are 503s, `unsent` those still due at the end), latencies in microseconds of
+ * all that was not refused, and `answered`: the answers of the whole run, warm-up and end included.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,24 @@
 #define SAMPLE_MAX 4000000u
 #define CLIENT_MAX 8192u
 
+/* What a submission of a mode is made of: a head, one element per branch, `]}`. */
+struct mode {
+	const char *name;
+	const char *head; /* behind the gid */
+	void (*put_branch)(struct buf *out, int i, const char *participant);
+	const char *ended; /* in the answer: it went as it should */
+};
+
+static void put_branch(struct buf *out, int i, const char *participant)
+{
+	buf_printf(out, "{\"id\":\"b%d\",\"participant\":\"%s\",\"payload\":{\"n\":1}}", i,
+	           participant);
+}
+
+static const struct mode modes[] = {
+    {"2pc", "\"mode\":\"2pc\",\"branches\":[", put_branch, "\"outcome\":\"committed\""},
+};
+
 struct client {
 	struct load *load;
 	unsigned number;
@@ -35,6 +54,7 @@ struct client {
 struct load {
 	struct loop *loop;
 	struct http_client *http;
+	const struct mode *mode;
 	struct buf url;
 	char **participant;
 	int n_participant;
@@ -48,6 +68,7 @@ struct load {
 	int64_t start_us;
 	int64_t measure_from_us;
 	int64_t stop_us;
+	uint64_t n_answered;
 	uint64_t n_committed;
 	uint64_t n_other;
 	uint64_t n_failed;
@@ -67,7 +88,7 @@ static void count(struct load *l, const struct http_result *r, int64_t took_us)
 	}
 	if (r->err || r->status >= 300)
 		l->n_failed++;
-	else if (r->status == 200 && strstr(r->body, "\"outcome\":\"committed\""))
+	else if (r->status == 200 && strstr(r->body, l->mode->ended))
 		l->n_committed++;
 	else
 		l->n_other++;
@@ -102,6 +123,7 @@ static void on_answer(void *ctx, const struct http_result *r)
 	int64_t now_us = clock_mono_us();
 
 	l->n_open--;
+	l->n_answered += !r->err && r->status != 503;
 	if (now_us >= l->measure_from_us && now_us < l->stop_us)
 		count(l, r, now_us - c->due_us);
 	if (l->rate > 0) {
@@ -115,6 +137,20 @@ static void on_answer(void *ctx, const struct http_result *r)
 		loop_stop(l->loop);
 }
 
+static void put_submission(struct client *c, struct buf *out)
+{
+	const struct load *l = c->load;
+
+	buf_printf(out, "{\"gid\":\"bench-%ld-%u-%u\",%s", (long)getpid(), c->number, c->n_sent++,
+	           l->mode->head);
+	for (int i = 0; i < l->n_participant; i++) {
+		if (i > 0)
+			buf_putc(out, ',');
+		l->mode->put_branch(out, i, l->participant[i]);
+	}
+	buf_puts(out, "]}");
+}
+
 static void submit(struct client *c, int64_t due_us)
 {
 	static const char *const header[] = {"Content-Type: application/json", "Prefer: wait=30"};
@@ -122,13 +158,7 @@ static void submit(struct client *c, int64_t due_us)
 	struct http_call *call;
 
 	buf_reset(&c->body);
-	buf_printf(&c->body, "{\"gid\":\"bench-%ld-%u-%u\",\"mode\":\"2pc\",\"branches\":[",
-	           (long)getpid(), c->number, c->n_sent++);
-	for (int i = 0; i < l->n_participant; i++)
-		buf_printf(&c->body,
-		           "%s{\"id\":\"b%d\",\"participant\":\"%s\",\"payload\":{\"n\":1}}",
-		           i ? "," : "", i, l->participant[i]);
-	buf_puts(&c->body, "]}");
+	put_submission(c, &c->body);
 	c->due_us = due_us;
 	l->n_open++;
 	call = http_client_call(l->http, &(struct http_call_spec){
@@ -166,14 +196,15 @@ static void report(struct load *l, double seconds)
 
 	qsort(l->sample_us, l->n_sample, sizeof l->sample_us[0], compare);
 	(void)printf("{\"clients\": %u, \"seconds\": %.3f, \"committed\": %llu, \"other\": %llu, "
-	             "\"failed\": %llu, \"refused\": %llu, \"unsent\": %llu, \"p50_us\": %u, "
+	             "\"failed\": %llu, \"refused\": %llu, \"unsent\": %llu, "
+	             "\"answered\": %llu, \"p50_us\": %u, "
 	             "\"p95_us\": %u, \"p99_us\": %u, \"max_us\": %u}\n",
 	             l->n_client, seconds, (unsigned long long)l->n_committed,
 	             (unsigned long long)l->n_other, (unsigned long long)l->n_failed,
 	             (unsigned long long)l->n_refused,
 	             (unsigned long long)(due > l->n_arrived ? due - l->n_arrived : 0),
-	             percentile(l, 0.50), percentile(l, 0.95), percentile(l, 0.99),
-	             percentile(l, 1.0));
+	             (unsigned long long)l->n_answered, percentile(l, 0.50), percentile(l, 0.95),
+	             percentile(l, 0.99), percentile(l, 1.0));
 }
 
 /* One loop turn must have begun before anything is sent. */
@@ -194,9 +225,17 @@ static void on_start(void *ctx)
 
 static int usage(void)
 {
-	(void)fprintf(stderr, "usage: load COORDINATOR CLIENTS[@RATE] WARMUP_S SECONDS "
+	(void)fprintf(stderr, "usage: load [-m MODE] COORDINATOR CLIENTS[@RATE] WARMUP_S SECONDS "
 	                      "PARTICIPANT...\n");
 	return EXIT_FAILURE;
+}
+
+static const struct mode *find_mode(const char *name)
+{
+	for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
+		if (strcmp(modes[i].name, name) == 0)
+			return &modes[i];
+	return NULL;
 }
 
 int main(int argc, char **argv)
@@ -206,7 +245,13 @@ int main(int argc, char **argv)
 	double warmup_s, seconds;
 	char *rate;
 
-	if (argc < 6)
+	l.mode = modes;
+	if (argc > 2 && strcmp(argv[1], "-m") == 0) {
+		l.mode = find_mode(argv[2]);
+		argv += 2;
+		argc -= 2;
+	}
+	if (argc < 6 || !l.mode)
 		return usage();
 	l.n_client = (unsigned)strtoul(argv[2], &rate, 10);
 	l.rate = *rate == '@' ? strtod(rate + 1, NULL) : 0;
