@@ -115,14 +115,14 @@ all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src
 	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src) \
 	$(limit_src) $(fuzz_src) test/fuzz/replay.c $(subject_src) $(shim_src)
 
-.PHONY: all tests subjects fuzzers deps run test lint asan fuzz fuzz-api faults sim mutants contract golden-rewrite bench install clean help tidy toolchain FORCE
+.PHONY: all tests subjects fuzzers deps run test lint asan fuzz fuzz-api faults sim mutants contract golden-rewrite bench bench-scale install clean help tidy toolchain FORCE
 
 all: $(assentd) $(sdk_libs) $(samples)
 
 tests: subjects $(units) $(golden) $(sim) $(benches) $(fuzzers)
 
 # What the tests in e2e and trouble start.
-subjects: all $(subjects) $(shims)
+subjects: all $(subjects) $(shims) $(BUILD)/test/load $(BUILD)/test/noop
 
 fuzzers: $(fuzzers)
 
@@ -315,6 +315,9 @@ contract:
 golden-rewrite: $(BUILD)/test/golden
 	$< --rewrite
 
+bench-scale: all $(benches)
+	@exec env BUILD='$(BUILD)' PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 test/bench/scale.py $(ARGS)
+
 bench: all $(benches)
 	@exec env BUILD='$(BUILD)' /usr/bin/python3 test/bench/bench.py $(ARGS)
 
@@ -352,5 +355,6 @@ help:
 	@echo 'make golden-rewrite  accept what the golden tests print now'
 	@echo 'make contract        after changing api/openapi.yaml or the table of problems'
 	@echo 'make bench           measure'
+	@echo 'make bench-scale     measure with a million stored, 100,000 unfinished, bursts, overload'
 	@echo 'make install         DESTDIR= prefix=/usr/local'
 	@echo 'make clean'

@@ -32,9 +32,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from harness.client import Client  # noqa: E402
 from harness.guard import Guard  # noqa: E402
+from harness.process import cpu_seconds  # noqa: E402
 from harness.system import BUILD, Assentd  # noqa: E402
-
-TICKS = os.sysconf("SC_CLK_TCK")
 
 MODES = {"2pc": "two-phase commit"}
 # The bare loop does the I/O of these.
@@ -57,19 +56,6 @@ GOALS = (
 
 def tool(name):
     return os.path.join(BUILD, "test", name)
-
-
-def cpu_seconds(pids):
-    """User and system time of these processes so far."""
-    total = 0
-    for pid in pids:
-        try:
-            with open("/proc/%d/stat" % pid, encoding="ascii", errors="replace") as f:
-                fields = f.read().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS
 
 
 def children(pid):

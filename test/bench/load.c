@@ -1,16 +1,21 @@
 /*
  * load.c - clients that submit transactions and wait for their end.
  *
- *	load [-m MODE] COORDINATOR CLIENTS[@RATE] WARMUP_S SECONDS PARTICIPANT...
+ *	load [-n] [-c COUNT] [-m MODE] [-x MEMBERS] COORDINATOR CLIENTS[@RATE] WARMUP_S SECONDS
+ *	     PARTICIPANT...
  *
  * Without RATE a closed loop: each client submits the next when the last has ended, so that fewer
  * requests are made when the server stalls, and a stall is counted once per client. With RATE an
  * open one: that many a second become due whatever the server does, and latency counts from when a
  * request was due, also when no client was free to send it then.
  *
+ * -n: nobody waits for the end, only for the answer that all is stored. -c: a closed loop stops
+ * after so many submissions. -x: further members of each, as they stand in its JSON.
+ *
  * One branch per PARTICIPANT; MODE is a line of the table `modes`. Prints one line of JSON: what
- * ended how (`refused` are 503s, `unsent` those still due at the end), latencies in microseconds of
- * all that was not refused, and `answered`: the answers of the whole run, warm-up and end included.
+ * ended how (`accepted` are 202s under -n, `refused` 503s, `unsent` those still due at the end),
+ * latencies in microseconds of all that was not refused, and `answered`: the answers of the whole
+ * run, warm-up and end included.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +61,10 @@ struct load {
 	struct http_client *http;
 	const struct mode *mode;
 	struct buf url;
+	bool no_wait;
+	const char *member;    /* NULL: none */
+	uint64_t n_submit_max; /* 0: no limit */
+	uint64_t n_submit;
 	char **participant;
 	int n_participant;
 	unsigned n_client;
@@ -70,6 +79,7 @@ struct load {
 	int64_t stop_us;
 	uint64_t n_answered;
 	uint64_t n_committed;
+	uint64_t n_accepted;
 	uint64_t n_other;
 	uint64_t n_failed;
 	uint64_t n_refused;
@@ -90,10 +100,17 @@ static void count(struct load *l, const struct http_result *r, int64_t took_us)
 		l->n_failed++;
 	else if (r->status == 200 && strstr(r->body, l->mode->ended))
 		l->n_committed++;
+	else if (l->no_wait && r->status == 202)
+		l->n_accepted++;
 	else
 		l->n_other++;
 	if (l->n_sample < SAMPLE_MAX)
 		l->sample_us[l->n_sample++] = (uint32_t)took_us;
+}
+
+static bool is_over(const struct load *l, int64_t now_us)
+{
+	return now_us >= l->stop_us || (l->n_submit_max > 0 && l->n_submit >= l->n_submit_max);
 }
 
 /* Sends what is due and has a client. */
@@ -130,10 +147,10 @@ static void on_answer(void *ctx, const struct http_result *r)
 		l->free[l->n_free++] = c->number;
 		if (now_us < l->stop_us)
 			arrive(l);
-	} else if (now_us < l->stop_us) {
+	} else if (!is_over(l, now_us)) {
 		submit(c, now_us);
 	}
-	if (now_us >= l->stop_us && l->n_open == 0)
+	if (is_over(l, now_us) && l->n_open == 0)
 		loop_stop(l->loop);
 }
 
@@ -141,8 +158,8 @@ static void put_submission(struct client *c, struct buf *out)
 {
 	const struct load *l = c->load;
 
-	buf_printf(out, "{\"gid\":\"bench-%ld-%u-%u\",%s", (long)getpid(), c->number, c->n_sent++,
-	           l->mode->head);
+	buf_printf(out, "{\"gid\":\"bench-%ld-%u-%u\",%s%s%s", (long)getpid(), c->number,
+	           c->n_sent++, l->member ? l->member : "", l->member ? "," : "", l->mode->head);
 	for (int i = 0; i < l->n_participant; i++) {
 		if (i > 0)
 			buf_putc(out, ',');
@@ -161,10 +178,11 @@ static void submit(struct client *c, int64_t due_us)
 	put_submission(c, &c->body);
 	c->due_us = due_us;
 	l->n_open++;
+	l->n_submit++;
 	call = http_client_call(l->http, &(struct http_call_spec){
 	                                     .url = l->url.data,
 	                                     .header = header,
-	                                     .n_header = 2,
+	                                     .n_header = l->no_wait ? 1 : 2,
 	                                     .body = c->body.data,
 	                                     .len = c->body.len,
 	                                     .timeout_us = 60000000,
@@ -195,13 +213,14 @@ static void report(struct load *l, double seconds)
 	uint64_t due = (uint64_t)((double)(until_us - l->start_us) * l->rate / 1e6);
 
 	qsort(l->sample_us, l->n_sample, sizeof l->sample_us[0], compare);
-	(void)printf("{\"clients\": %u, \"seconds\": %.3f, \"committed\": %llu, \"other\": %llu, "
+	(void)printf("{\"clients\": %u, \"seconds\": %.3f, \"committed\": %llu, "
+	             "\"accepted\": %llu, \"other\": %llu, "
 	             "\"failed\": %llu, \"refused\": %llu, \"unsent\": %llu, "
 	             "\"answered\": %llu, \"p50_us\": %u, "
 	             "\"p95_us\": %u, \"p99_us\": %u, \"max_us\": %u}\n",
 	             l->n_client, seconds, (unsigned long long)l->n_committed,
-	             (unsigned long long)l->n_other, (unsigned long long)l->n_failed,
-	             (unsigned long long)l->n_refused,
+	             (unsigned long long)l->n_accepted, (unsigned long long)l->n_other,
+	             (unsigned long long)l->n_failed, (unsigned long long)l->n_refused,
 	             (unsigned long long)(due > l->n_arrived ? due - l->n_arrived : 0),
 	             (unsigned long long)l->n_answered, percentile(l, 0.50), percentile(l, 0.95),
 	             percentile(l, 0.99), percentile(l, 1.0));
@@ -216,7 +235,7 @@ static void on_start(void *ctx)
 		l->client[i] = (struct client){.load = l, .number = i};
 		if (l->rate > 0)
 			l->free[l->n_free++] = i;
-		else
+		else if (!is_over(l, clock_mono_us()))
 			submit(&l->client[i], clock_mono_us());
 	}
 	if (l->rate > 0)
@@ -225,8 +244,8 @@ static void on_start(void *ctx)
 
 static int usage(void)
 {
-	(void)fprintf(stderr, "usage: load [-m MODE] COORDINATOR CLIENTS[@RATE] WARMUP_S SECONDS "
-	                      "PARTICIPANT...\n");
+	(void)fprintf(stderr, "usage: load [-n] [-c COUNT] [-m MODE] [-x MEMBERS] "
+	                      "COORDINATOR CLIENTS[@RATE] WARMUP_S SECONDS PARTICIPANT...\n");
 	return EXIT_FAILURE;
 }
 
@@ -238,6 +257,26 @@ static const struct mode *find_mode(const char *name)
 	return NULL;
 }
 
+static bool read_options(struct load *l, int argc, char **argv)
+{
+	int option;
+
+	l->mode = modes;
+	while ((option = getopt(argc, argv, "+nc:m:x:")) != -1) {
+		if (option == 'n')
+			l->no_wait = true;
+		else if (option == 'c')
+			l->n_submit_max = strtoull(optarg, NULL, 10);
+		else if (option == 'm')
+			l->mode = find_mode(optarg);
+		else if (option == 'x')
+			l->member = optarg;
+		else
+			return false;
+	}
+	return argc - optind >= 5 && l->mode;
+}
+
 int main(int argc, char **argv)
 {
 	static struct load l;
@@ -245,14 +284,10 @@ int main(int argc, char **argv)
 	double warmup_s, seconds;
 	char *rate;
 
-	l.mode = modes;
-	if (argc > 2 && strcmp(argv[1], "-m") == 0) {
-		l.mode = find_mode(argv[2]);
-		argv += 2;
-		argc -= 2;
-	}
-	if (argc < 6 || !l.mode)
+	if (!read_options(&l, argc, argv))
 		return usage();
+	argv += optind - 1;
+	argc -= optind - 1;
 	l.n_client = (unsigned)strtoul(argv[2], &rate, 10);
 	l.rate = *rate == '@' ? strtod(rate + 1, NULL) : 0;
 	warmup_s = strtod(argv[3], NULL);
@@ -281,6 +316,8 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	loop_timer_set(start, clock_mono_us());
 	loop_run(l.loop);
+	if (l.n_submit_max > 0)
+		seconds = (double)(clock_mono_us() - l.measure_from_us) / 1e6;
 	report(&l, seconds);
 	loop_timer_free(start);
 	loop_timer_free(l.arrival);

@@ -3,10 +3,13 @@
  * coordinator costs.
  *
  *	noop [DELAY_MS]: serves on a free port of 127.0.0.1, prints `ready http://...`, until SIGTERM
+ *
+ * SIGUSR1 breaks it, and mends it the next time: broken, it answers commits with 503.
  */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "io/http_server.h"
@@ -25,9 +28,17 @@ static struct {
 	unsigned first, n;
 } late;
 
+static bool is_broken;
+
 static void answer(struct http_request *rq)
 {
-	http_request_reply(rq, 200, "application/json", "{}", 2, NULL, 0);
+	const char *path = http_request_path(rq);
+	size_t len = strlen(path);
+
+	if (is_broken && len > 7 && strcmp(path + len - 7, "/commit") == 0)
+		http_request_reply(rq, 503, NULL, NULL, 0, NULL, 0);
+	else
+		http_request_reply(rq, 200, "application/json", "{}", 2, NULL, 0);
 }
 
 static void answer_due(void *ctx)
@@ -65,6 +76,12 @@ static void answer_all(void)
 	}
 }
 
+static void on_break(void *ctx)
+{
+	(void)ctx;
+	is_broken = !is_broken;
+}
+
 static void on_signal(void *ctx)
 {
 	loop_stop(ctx);
@@ -75,6 +92,7 @@ int main(int argc, char **argv)
 	struct loop *loop = loop_new();
 	struct http_server *server = NULL;
 	struct loop_signal *sigterm = loop ? loop_signal_new(loop, SIGTERM, on_signal, loop) : NULL;
+	struct loop_signal *sigusr1 = loop ? loop_signal_new(loop, SIGUSR1, on_break, NULL) : NULL;
 	struct http_server_config config = {
 	    .host = "127.0.0.1",
 	    .connection_max = 1024,
@@ -85,7 +103,7 @@ int main(int argc, char **argv)
 
 	late.delay_us = argc > 1 ? strtol(argv[1], NULL, 10) * 1000 : 0;
 	late.timer = loop ? loop_timer_new(loop, answer_due, NULL) : NULL;
-	if (!sigterm || !late.timer || http_server_new(loop, &config, &server) < 0)
+	if (!sigterm || !sigusr1 || !late.timer || http_server_new(loop, &config, &server) < 0)
 		return EXIT_FAILURE;
 	(void)printf("ready http://127.0.0.1:%u\n", (unsigned)http_server_port(server));
 	(void)fflush(stdout);
@@ -93,6 +111,7 @@ int main(int argc, char **argv)
 	answer_all();
 	http_server_free(server);
 	loop_timer_free(late.timer);
+	loop_signal_free(sigusr1);
 	loop_signal_free(sigterm);
 	loop_free(loop);
 	return EXIT_SUCCESS;
