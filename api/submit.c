@@ -15,6 +15,7 @@
 #include "api/idempotency.h"
 #include "api/stored.h"
 #include "base/clock.h"
+#include "base/json_scan.h"
 #include "node/driver.h"
 
 #define STORE_LIMIT_US (INT64_C(30) * 1000000)
@@ -177,6 +178,27 @@ static void submit(struct exchange *x, struct gtx *g)
 	}
 }
 
+/* Whether somebody is refused before the body is decoded. Never who repeats what is in memory;
+ * which gid a key stands for is found out later. */
+static bool refuse_unread(struct exchange *x, const char *body, size_t len)
+{
+	struct admission *a = &x->node->admission;
+	char gid[GID_MAX + 1];
+	int rc = 0;
+
+	if (!admission_is_crowded(a, x->node) || http_request_header(x->rq, "Idempotency-Key"))
+		return false;
+	if (x->gid[0])
+		memcpy(gid, x->gid, sizeof gid);
+	else
+		rc = json_scan_top_str(body, len, "gid", gid, sizeof gid);
+	if ((rc < 0 && rc != ERR_NOTFOUND) || (rc == 0 && driver_find(x->node, gid)) ||
+	    admission_check_unread(a, x->node, body, len, clock_mono_us()) == 0)
+		return false;
+	exchange_fail(x, PROBLEM_OVERLOADED, a->why);
+	return true;
+}
+
 void handle_submit(struct exchange *x)
 {
 	struct complaint c;
@@ -189,6 +211,8 @@ void handle_submit(struct exchange *x)
 		return;
 	}
 	body = http_request_body(x->rq, &len);
+	if (refuse_unread(x, body, len))
+		return;
 	g = gtx_new(x->node, body, len);
 	if (!g) {
 		exchange_fail(x, PROBLEM_OVERLOADED, "out of memory; try again");

@@ -2,7 +2,10 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
+#include "base/json_scan.h"
+#include "node/address.h"
 #include "node/gtx.h"
 #include "node/node.h"
 
@@ -33,27 +36,28 @@ __attribute__((format(printf, 2, 3))) static int refuse(struct admission *a, con
 	return ERR_LIMIT;
 }
 
-static bool is_standing(const struct gtx *g, size_t n, int64_t age_us)
+static bool is_standing(const struct node *node, size_t n, int64_t age_us)
 {
-	return n > CROWD && age_us > g->node->config->overload_delay_ms * 1000;
+	return n > CROWD && age_us > node->config->overload_delay_ms * 1000;
 }
 
-/* Of the first call to a branch: a name that is gone is called nowhere, and has no queue. */
-static bool has_standing_queue(const struct gtx *g, const struct branch_spec *b, int64_t now_us)
+/* Of the first call to a branch: a name that is gone is called nowhere, and has no queue. `url` is
+ * its own address for that call, or NULL. */
+static bool has_standing_queue(const struct node *node, const char *participant, const char *url,
+                               int64_t now_us)
 {
-	const struct registry *registry = g->node->config->registry;
-	const char *url = b->op_url[OP_PREPARE];
+	const struct registry *registry = node->config->registry;
 	const struct registry_entry *owner;
 	int64_t since_us = now_us;
 	size_t n;
 
 	if (!url)
-		url = registry_url(registry, b->participant);
+		url = registry_url(registry, participant);
 	if (!url)
 		return false;
-	owner = registry_owner(registry, b->participant, url);
-	n = http_client_waiting(g->node->client, owner ? owner->name : url, &since_us);
-	return is_standing(g, n, now_us - since_us);
+	owner = registry_owner(registry, participant, url);
+	n = http_client_waiting(node->client, owner ? owner->name : url, &since_us);
+	return is_standing(node, n, now_us - since_us);
 }
 
 static int check_participants(struct admission *a, const struct gtx *g, int64_t now_us)
@@ -66,7 +70,8 @@ static int check_participants(struct admission *a, const struct gtx *g, int64_t 
 	for (unsigned i = 0; i < g->spec.n_branch; i++) {
 		const struct branch_spec *b = &g->spec.branch[i];
 
-		if (calls.n_queued > CROWD && has_standing_queue(g, b, now_us))
+		if (calls.n_queued > CROWD &&
+		    has_standing_queue(node, b->participant, b->op_url[OP_PREPARE], now_us))
 			return refuse(a,
 			              "more is submitted than the participant of branch %s "
 			              "keeps up with; try again",
@@ -88,16 +93,78 @@ int admission_check_bytes(struct admission *a, const struct gtx *g, size_t more)
 	return 0;
 }
 
+static int check_node(struct admission *a, const struct node *node, int64_t now_us)
+{
+	if (node->txns.n >= (size_t)node->config->in_flight_max)
+		return refuse(a, "too many transactions are in flight; try again");
+	if (is_standing(node, a->n_waiting, admission_delay_us(a, now_us)))
+		return refuse(a, "more is submitted than this node keeps up with; try again");
+	return 0;
+}
+
 int admission_check(struct admission *a, const struct gtx *g, int64_t now_us)
 {
-	int rc;
+	int rc = check_node(a, g->node, now_us);
 
-	if (g->node->txns.n >= (size_t)g->node->config->in_flight_max)
-		return refuse(a, "too many transactions are in flight; try again");
-	if (is_standing(g, a->n_waiting, admission_delay_us(a, now_us)))
-		return refuse(a, "more is submitted than this node keeps up with; try again");
-	rc = check_participants(a, g, now_us);
+	if (rc == 0)
+		rc = check_participants(a, g, now_us);
 	return rc < 0 ? rc : admission_check_bytes(a, g, g->arena.used);
+}
+
+/* A body that nobody has decoded. */
+struct unread {
+	const struct node *node;
+	const char *text;
+	int64_t now_us;
+	bool standing;
+	size_t at; /* of which branch */
+};
+
+static void look_at_participant(void *ctx, size_t index, struct json_span value)
+{
+	struct unread *u = ctx;
+	char participant[ADDRESS_MAX];
+
+	if (u->standing || value.len < 2 || value.len > sizeof participant ||
+	    memchr(u->text + value.at, '\\', value.len))
+		return;
+	memcpy(participant, u->text + value.at + 1, value.len - 2); /* without its quotes */
+	participant[value.len - 2] = '\0';
+	u->standing = has_standing_queue(u->node, participant, NULL, u->now_us);
+	u->at = index;
+}
+
+int admission_check_unread(struct admission *a, const struct node *node, const char *text,
+                           size_t len, int64_t now_us)
+{
+	struct unread u = {.node = node, .text = text, .now_us = now_us};
+	int rc = check_node(a, node, now_us);
+
+	if (rc < 0)
+		return rc;
+	/* Only decoding says where the first call of a branch with addresses of its own goes. */
+	if (memmem(text, len, "\"ops\"", 5) ||
+	    json_scan_members(text, len,
+	                      &(struct json_members){.array = "branches",
+	                                             .name = "participant",
+	                                             .found = look_at_participant,
+	                                             .ctx = &u},
+	                      NULL) < 0 ||
+	    !u.standing)
+		return 0;
+	return refuse(a,
+	              "more is submitted than the participant of branch %zu keeps up with; try "
+	              "again",
+	              u.at + 1);
+}
+
+bool admission_is_crowded(const struct admission *a, const struct node *node)
+{
+	struct http_client_stats calls;
+
+	http_client_stats(node->client, &calls);
+	return calls.n_queued > CROWD || a->n_waiting > CROWD ||
+	       node->txns.n >= (size_t)node->config->in_flight_max;
 }
 
 void admission_count(struct gtx *g)

@@ -22,6 +22,7 @@
 #ifndef NODE_ADMISSION_H
 #define NODE_ADMISSION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,7 @@
 #include "base/list.h"
 
 struct gtx;
+struct node;
 
 struct admission {
 	struct list waiting; /* struct admission_mark: not durable yet, the oldest first */
@@ -47,6 +49,13 @@ struct admission_mark {
 
 void admission_init(struct admission *a);
 
+/* Whether admission_check_unread is worth asking: a few comparisons. */
+bool admission_is_crowded(const struct admission *a, const struct node *node);
+/* ERR_LIMIT, with the reason in `why`, when the submission in `text` would be refused whatever else
+ * is in it; 0 says nothing. Refusing costs the more, the more is refused: so it comes before
+ * decoding, which is most of the work. */
+int admission_check_unread(struct admission *a, const struct node *node, const char *text,
+                           size_t len, int64_t now_us) MUSTCHECK;
 /* ERR_LIMIT, with the reason in `why`. */
 int admission_check(struct admission *a, const struct gtx *g, int64_t now_us) MUSTCHECK;
 /* Room for so many more bytes of a transaction that is in. */
