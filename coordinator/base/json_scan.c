@@ -341,12 +341,23 @@ int json_scan_members(const char *text, size_t len, const struct json_members *w
 	return scan_text(&s, at);
 }
 
+/* An object whose end is missing: nobody knows what was in it. */
+static bool is_cut_off(const struct scan *s)
+{
+	struct scan begin = {.text = s->text, .len = s->len};
+
+	skip_space(&begin);
+	return peek(&begin) == '{' && s->pos == s->len;
+}
+
 int json_scan_top_str(const char *text, size_t len, const char *name, char *out, size_t size)
 {
 	struct scan s = {.text = text, .len = len, .top_name = name};
 	const char *value;
 
-	if (scan_text(&s, NULL) != 0 || s.n_top == 0)
+	if (scan_text(&s, NULL) != 0)
+		return is_cut_off(&s) ? ERR_INVALID : ERR_NOTFOUND;
+	if (s.n_top == 0)
 		return ERR_NOTFOUND;
 	value = text + s.top.at;
 	if (s.n_top == 1 && value[0] == 'n')

@@ -40,7 +40,8 @@ int json_scan_members(const char *text, size_t len, const struct json_members *w
 
 /* The top-level object's string member `name`, without its quotes, copied into `out` with a NUL
  * when it has no escapes and fits. ERR_NOTFOUND when it is absent or null, also for text that is not
- * JSON; ERR_INVALID when it is there and something else, or there twice. */
+ * JSON; ERR_INVALID when it is there and something else, or there twice, or when the object has no
+ * end. */
 int json_scan_top_str(const char *text, size_t len, const char *name, char *out,
                       size_t size) MUSTCHECK;
 

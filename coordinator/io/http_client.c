@@ -65,6 +65,8 @@ static void call_done(struct http_call *call, int err)
 
 	heap_remove(&c->deadlines, &call->deadline);
 	call->result.err = err;
+	if (err != 0 && call->result.why == NULL)
+		call->result.why = err_str(err);
 	call->result.ended_us = clock_mono_us();
 	list_push(&c->done, &call->link);
 	loop_timer_set(c->deliver_timer, 0);
@@ -107,6 +109,7 @@ static void transfer_ended(void *owner, int err, const struct transfer_answer *a
 {
 	struct http_call *call = owner;
 
+	call->result.why = answer->why;
 	call->result.status = answer->status;
 	call->result.truncated = answer->truncated;
 	call->result.retry_after_us = answer->retry_after_us;
@@ -129,6 +132,10 @@ static void deadlines_run(void *ctx)
 	while ((first = heap_peek(&c->deadlines)) != NULL && first->key <= now) {
 		struct http_call *call = container_of(first, struct http_call, deadline);
 
+		call->result.why = call->slot.active
+		                       ? transfer_timeout_str(call->transfer)
+		                       : "timed out: all calls at a time that it may have were "
+		                         "under way";
 		/* What is under way is dropped now, before its place is given away. */
 		transfer_free(call->transfer);
 		call->transfer = NULL;
@@ -224,6 +231,8 @@ struct http_call *http_client_call(struct http_client *c, const struct http_call
 		err = peers_enter(&c->peers, spec->peer != NULL ? spec->peer : spec->url, &share,
 		                  spec->urgent, &call->slot);
 	if (err != 0) {
+		if (err == ERR_LIMIT)
+			call->result.why = "too many calls wait for it already";
 		call_done(call, err == ERR_INVALID ? ERR_IO : err);
 		return call;
 	}

@@ -34,6 +34,7 @@ struct http_client_config {
 
 struct http_result {
 	int err; /* 0: a whole answer. ERR_TIMEOUT, ERR_REFUSED, ERR_RESOLVE, ERR_RESET, ERR_LIMIT, ERR_IO */
+	const char *why;  /* err in words for people, static; NULL when err is 0 */
 	int status;       /* HTTP status, when err is 0 */
 	const char *body; /* borrowed for the callback; NUL-terminated */
 	size_t len;

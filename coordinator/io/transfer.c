@@ -3,22 +3,28 @@
  *
  * curl repeats a request by itself when a kept connection turns out to have been closed before
  * the first byte of an answer: participants are idempotent anyway.
+ *
+ * An answer is one only when all of it came and after its request. curl takes a head that was cut
+ * off for a whole one, and what lay unread in a kept connection for the answer to the next request;
+ * head_run and before_request see to both.
  */
 #include "io/transfer.h"
 
 #include <curl/curl.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "io/kept.h"
+#include "io/transfer_error.h"
 #include "io/watches.h"
 
 #define EASY_SPARE_MAX  256
 #define READ_BUFFER     4096L /* per transfer under way; a longer answer is read in parts */
 #define RETRY_AFTER_MAX (24L * 3600)
+#define HEAD_MAX        (64 * 1024)
 #define OWN_LINES       3 /* header lines that every request may get from us */
 
 struct transfers {
@@ -30,6 +36,7 @@ struct transfers {
 	CURL *spare[EASY_SPARE_MAX]; /* with all that is the same for every transfer */
 	size_t n_spare;
 	struct watches watches;
+	struct kept kept;
 };
 
 struct transfer {
@@ -40,6 +47,9 @@ struct transfer {
 	const char *out;
 	size_t out_len;
 	struct buf in;
+	size_t head_len; /* with interim answers and trailers */
+	bool head_whole; /* of the last answer */
+	bool stale;      /* the connection is not fit for use */
 	struct transfer_answer answer;
 	size_t n_line;
 	struct curl_slist line[]; /* the header; behind the last one stands its text */
@@ -65,6 +75,36 @@ static size_t body_run(char *data, size_t size, size_t n, void *ctx)
 	return t->in.failed ? CURL_WRITEFUNC_ERROR : len;
 }
 
+/* A line at a time. curl (7.88) bounds neither trailers nor, as it came out, all heads. */
+static size_t head_run(char *data, size_t size, size_t n, void *ctx)
+{
+	struct transfer *t = ctx;
+	size_t len = size * n;
+
+	t->head_len += len;
+	if (t->head_len > HEAD_MAX)
+		return CURL_WRITEFUNC_ERROR;
+	if (len > 0 && (data[0] == '\r' || data[0] == '\n'))
+		t->head_whole = true;
+	else if (len > 5 && memcmp(data, "HTTP/", 5) == 0) /* behind an interim answer */
+		t->head_whole = false;
+	return len;
+}
+
+/* Whatever a kept connection has to say before it is asked is no answer: another one is used. (What
+ * comes between this look and the request's last byte cannot be told from an answer.) */
+static int before_request(void *ctx, char *to, char *from, int to_port, int from_port)
+{
+	struct transfer *t = ctx;
+	const struct kept_ends ends = {
+	    .from = from, .to = to, .from_port = from_port, .to_port = to_port};
+	long n_new = 0;
+
+	curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &n_new);
+	t->stale = kept_speaks(&t->all->kept, &ends, n_new > 0);
+	return t->stale ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+
 static CURL *easy_new(struct transfers *ts)
 {
 	CURL *easy = curl_easy_init();
@@ -72,6 +112,8 @@ static CURL *easy_new(struct transfers *ts)
 	if (easy == NULL)
 		return NULL;
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, body_run);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, head_run);
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request);
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, "assent");
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -101,6 +143,10 @@ static CURLcode easy_set(CURL *easy, struct transfer *t)
 		rc = curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
 	if (rc == CURLE_OK)
 		rc = curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
+	if (rc == CURLE_OK)
+		rc = curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
+	if (rc == CURLE_OK)
+		rc = curl_easy_setopt(easy, CURLOPT_PREREQDATA, t);
 	if (rc == CURLE_OK)
 		rc = curl_easy_setopt(easy, CURLOPT_HTTPHEADER, &t->line[0]);
 	if (rc == CURLE_OK)
@@ -216,13 +262,22 @@ int transfer_start(struct transfer *t)
 	return curl_multi_add_handle(t->all->multi, t->easy) == CURLM_OK ? 0 : ERR_IO;
 }
 
-/* Dropped in the middle, curl closes its connection. */
-static void transfer_stop(struct transfer *t)
+const char *transfer_timeout_str(const struct transfer *t)
+{
+	return t->easy != NULL ? transfer_timeout(t->easy) : "timed out";
+}
+
+/* Dropped in the middle, curl closes its connection. One that failed is not used again: it would
+ * tell its error number as the next one's. */
+static void transfer_stop(struct transfer *t, bool failed)
 {
 	if (t->easy == NULL)
 		return;
 	curl_multi_remove_handle(t->all->multi, t->easy);
-	easy_put(t->all, t->easy);
+	if (failed)
+		curl_easy_cleanup(t->easy);
+	else
+		easy_put(t->all, t->easy);
 	t->easy = NULL;
 }
 
@@ -238,59 +293,55 @@ void transfer_free(struct transfer *t)
 {
 	if (t == NULL)
 		return;
-	transfer_stop(t);
+	transfer_stop(t, true);
 	buf_release(&t->in);
 	free(t);
 }
 
 /* --- its end --- */
 
-static int err_of_connect(CURL *easy)
+static void read_answer(struct transfer *t)
 {
-	long no = 0;
+	long status = 0;
+	curl_off_t after = 0;
 
-	curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &no);
-	return no == ETIMEDOUT ? ERR_TIMEOUT : ERR_REFUSED;
+	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &after);
+	t->answer.status = (int)status;
+	if (after > RETRY_AFTER_MAX)
+		after = RETRY_AFTER_MAX;
+	t->answer.retry_after_us = after > 0 ? (int64_t)after * 1000000 : 0;
 }
 
-static int err_of_curl(CURL *easy, CURLcode code)
+static int judge(struct transfer *t, CURLcode code)
 {
-	int err = ERR_IO;
-
-	if (code == CURLE_OK)
-		err = 0;
-	else if (code == CURLE_COULDNT_CONNECT)
-		err = err_of_connect(easy);
-	else if (code == CURLE_COULDNT_RESOLVE_HOST)
-		err = ERR_RESOLVE;
-	else if (code == CURLE_OPERATION_TIMEDOUT)
-		err = ERR_TIMEOUT;
-	else if (code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR ||
-	         code == CURLE_SEND_ERROR || code == CURLE_PARTIAL_FILE)
-		err = ERR_RESET;
-	else if (code == CURLE_OUT_OF_MEMORY)
-		err = ERR_NOMEM;
-	return err;
+	/* We cut the body off ourselves; the status came before it. */
+	if (code == CURLE_WRITE_ERROR && t->answer.truncated)
+		code = CURLE_OK;
+	if (code == CURLE_OK && !t->head_whole)
+		code = CURLE_PARTIAL_FILE;
+	if (code == CURLE_WRITE_ERROR && t->head_len > HEAD_MAX)
+		code = TRANSFER_HEAD_TOO_LONG;
+	if (code != CURLE_OK)
+		return transfer_error(t->easy, code, &t->answer.why);
+	read_answer(t);
+	return 0;
 }
 
 static void transfer_finish(struct transfer *t, CURLcode code)
 {
-	int err = err_of_curl(t->easy, code);
-	long status = 0;
-	curl_off_t after = 0;
+	int err;
 
-	/* We cut the body off ourselves; the status came before it. */
-	if (code == CURLE_WRITE_ERROR)
-		err = t->answer.truncated ? 0 : ERR_NOMEM;
-	if (err == 0) {
-		curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
-		curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &after);
-		t->answer.status = (int)status;
-		if (after > RETRY_AFTER_MAX)
-			after = RETRY_AFTER_MAX;
-		t->answer.retry_after_us = after > 0 ? (int64_t)after * 1000000 : 0;
+	if (code == CURLE_ABORTED_BY_CALLBACK && t->stale) {
+		transfer_stop(t, true);
+		err = transfer_start(t);
+		if (err == 0)
+			return;
+		t->answer.why = err_str(err);
+	} else {
+		err = judge(t, code);
+		transfer_stop(t, err != 0);
 	}
-	transfer_stop(t);
 	t->all->ended(t->owner, err, &t->answer);
 }
 
@@ -334,14 +385,21 @@ static void socket_ready(void *ctx, int fd, int events)
 static curl_socket_t open_run(void *ctx, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	struct transfers *ts = ctx;
+	int fd = watches_open(&ts->watches, address->family, address->socktype, address->protocol);
 
 	(void)purpose;
-	return watches_open(&ts->watches, address->family, address->socktype, address->protocol);
+	if (fd < 0 || kept_open(&ts->kept, fd) == 0)
+		return fd;
+	(void)watches_close(&ts->watches, fd);
+	return CURL_SOCKET_BAD;
 }
 
 static int close_run(void *ctx, curl_socket_t fd)
 {
-	return watches_close(&((struct transfers *)ctx)->watches, fd);
+	struct transfers *ts = ctx;
+
+	kept_close(&ts->kept, fd);
+	return watches_close(&ts->watches, fd);
 }
 
 static int socket_run(CURL *easy, curl_socket_t fd, int what, void *ctx, void *assigned)
@@ -408,7 +466,9 @@ int transfers_new(struct loop *l, long connection_max, size_t body_max, transfer
 	ts->body_max = body_max;
 	ts->ended = ended;
 	watches_init(&ts->watches, l, socket_ready, ts);
-	err = multi_init(ts, connection_max);
+	err = kept_init(&ts->kept);
+	if (err == 0)
+		err = multi_init(ts, connection_max);
 	if (err != 0) {
 		transfers_free(ts);
 		return err;
@@ -427,6 +487,7 @@ void transfers_free(struct transfers *ts)
 	if (ts->multi != NULL)
 		curl_multi_cleanup(ts->multi);
 	watches_release(&ts->watches);
+	kept_release(&ts->kept);
 	loop_timer_free(ts->timer);
 	free(ts);
 }

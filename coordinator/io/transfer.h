@@ -20,10 +20,11 @@
 struct transfers;
 struct transfer;
 
-struct transfer_answer { /* meaningful when the exchange ended with err 0 */
-	int status;
+struct transfer_answer {
+	int status;     /* this and the next two: when err is 0 */
 	bool truncated; /* at body_max */
 	int64_t retry_after_us;
+	const char *why; /* when err is not 0: static text for people, more exact than err */
 };
 
 typedef void transfer_ended_fn(void *owner, int err, const struct transfer_answer *answer);
@@ -46,6 +47,8 @@ struct transfer_spec {
 /* POST. */
 struct transfer *transfer_new(struct transfers *ts, const struct transfer_spec *spec) MUSTCHECK;
 int transfer_start(struct transfer *t) MUSTCHECK;
+/* What one that is under way waits for, should it be given up now; static text. */
+const char *transfer_timeout_str(const struct transfer *t);
 /* Caller owns the answer's body now (buf_release). */
 struct buf transfer_take_body(struct transfer *t);
 void transfer_free(struct transfer *t);

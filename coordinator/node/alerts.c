@@ -48,8 +48,8 @@ static const char *error_class(const struct gtx *g, const struct action *a, char
 
 	if (a->alert == ALERT_HEURISTIC)
 		return branch_state_str(g->txn.branch[a->branch].state);
-	if (note->err)
-		return err_str(note->err);
+	if (note->why)
+		return note->why;
 	(void)snprintf(buf, size, "HTTP %d", note->status);
 	return buf;
 }

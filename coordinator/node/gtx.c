@@ -172,8 +172,8 @@ const char *branch_note_str(const struct branch_note *n, char *buf, size_t size)
 {
 	if (!n->failed)
 		return "";
-	if (n->err)
-		return err_str(n->err);
+	if (n->why)
+		return n->why;
 	(void)snprintf(buf, size, "HTTP %d (%s)", n->status, verdict_str(n->verdict));
 	return buf;
 }

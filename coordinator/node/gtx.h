@@ -30,7 +30,7 @@ struct node;
 
 /* How the newest finished call to a branch went; for people, not for decisions. */
 struct branch_note {
-	int err;
+	const char *why; /* there was no answer, for this reason (static) */
 	int status;
 	enum event_type verdict;
 	bool failed;            /* the three above describe a failure */

@@ -165,7 +165,7 @@ static void write_history(const struct call *call, const struct http_result *r,
 	    .ended_us = ended_us,
 	    .status = (int16_t)(r->err ? 0 : r->status),
 	    .verdict = (int16_t)verdict,
-	    .error = r->err ? err_str(r->err) : NULL,
+	    .error = r->why,
 	};
 
 	journal_history(g->node->journal, &a);
@@ -195,7 +195,7 @@ void participant_read_member(const char *body, size_t len, const char *name, cha
 {
 	int rc = json_scan_top_str(body, len, name, out, size);
 
-	/* {"vote": false} is no yes, whatever it is. */
+	/* {"vote": false} is no yes, whatever it is; nor is half an object. */
 	if (rc < 0)
 		(void)snprintf(out, size, "%s", rc == ERR_NOTFOUND ? "" : "?");
 }
@@ -222,7 +222,7 @@ static void conclude(struct call *call, const struct http_result *r)
 	    .attempt = call->attempt,
 	    .retry_after_us = r->retry_after_us,
 	};
-	note->err = r->err;
+	note->why = r->why;
 	note->status = r->status;
 	note->verdict = ev.type;
 	note->failed = ev.type == EV_UNKNOWN || ev.type == EV_CONTRACT || ev.type == EV_NO ||
@@ -274,7 +274,9 @@ void participant_deliver_failed(struct node *node)
 		struct call *call = container_of(link, struct call, failed);
 		int64_t now_us = clock_mono_us();
 
-		conclude(call, &(struct http_result){.err = call->err, .ended_us = now_us});
+		conclude(call, &(struct http_result){.err = call->err,
+		                                     .why = err_str(call->err),
+		                                     .ended_us = now_us});
 	}
 }
 

@@ -296,6 +296,9 @@ static void test_rogue_replies(void **state)
 	rogue_case(w, "", 0, false, ERR_RESET);
 	rogue_case(w, "", 0, true, ERR_RESET);
 	rogue_case(w, "HTTP/1.1 200 OK\r\nContent-Le", 0, true, ERR_RESET);
+	rogue_case(w, "HTTP/1.1 200 OK\r\nContent-Le", 0, false, ERR_RESET);
+	rogue_case(w, "HTTP/1.1 200 OK\r\n", 0, false, ERR_RESET);
+	rogue_case(w, "HTTP/1.1 200 OK\r\nX: ", 70000, false, ERR_RESET);
 	rogue_case(w, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", 0, false, ERR_RESET);
 	rogue_case(w, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", 0, false,
 	           ERR_RESET);

@@ -172,6 +172,7 @@ static void test_top_str(void **state)
 	    "{\"x\":{\"vote\":\"yes\"}}",
 	    "{\"vote\":\"yes\"} x",
 	    "vote=yes",
+	    "yes, or {",
 	    "",
 	};
 	/* Said, but not to be understood: not the same as nothing. */
@@ -181,6 +182,11 @@ static void test_top_str(void **state)
 	    "{\"vote\":\"yes\",\"vote\":\"no\"}",
 	    "{\"vote\":\"seventy\"}",
 	    "{\"vote\":[\"yes\"]}",
+	    " {",
+	    "{\"vote\":\"n",
+	    "{\"vote\":\"yes\"",
+	    "{\"a\":{\"b\":1}",
+	    "{\"vote\":nul",
 	};
 	static const char text[] = " {\"a\":[\"vote\"], \"vote\" : \"yes\"} ";
 	char out[7] = "?";

@@ -86,7 +86,7 @@ static void test_one_branch(void **state)
 	w->note[0] = (struct branch_note){.failed = true, .status = 503, .verdict = EV_UNKNOWN};
 	says(w, "waits for stock to answer commit since 12:00:02.2 (3 attempts, last: HTTP 503 "
 	        "(unknown)); asked again in 1.6 s");
-	w->note[0].err = ERR_REFUSED;
+	w->note[0].why = "connection refused";
 	work(w, 0, OP_COMMIT, 1, NOW - SECOND);
 	says(w, "waits for stock to answer commit since 12:00:02.2 (1 attempt, last: connection "
 	        "refused); asked again in 0.0 s");

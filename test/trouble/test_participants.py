@@ -1,0 +1,224 @@
+"""Participants that answer nothing, nonsense, too much or too slowly, below and above HTTP: what
+becomes of the transaction, what the operator gets to read, and that nobody else suffers.
+
+What whole answers mean is in e2e/test_answers.py."""
+
+import gzip
+
+import pytest
+
+from harness.rogue import Rogue, forever, ok, raw, reply, silent
+from harness.wait import wait_until
+
+QUICK = {"initial_ms": 10, "cap_ms": 100, "alert_after": 1}
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+BOMB = gzip.compress(b"x" * 20_000_000)
+
+NO_ANSWER = "timed out: no answer"
+NOT_WHOLE = "timed out in the middle of an answer"
+CUT = "connection closed in the middle of an answer"
+NOT_HTTP = "the answer is not HTTP"
+TOO_LONG = "the head of the answer is too long"
+
+
+@pytest.fixture
+def rogue():
+    participant = Rogue()
+    yield participant
+    participant.close()
+
+
+def two(*branches, **members):
+    return dict({"mode": "2pc", "retry": QUICK, "timeout_ms": 60000, "branches": list(branches)},
+                **members)
+
+
+def host(part):
+    return part.url("").rstrip("/")
+
+
+def alerts(api, part, state):
+    return api.get("/v1/admin/alerts", query={"participant": host(part), "state": state})["alerts"]
+
+
+def figures(api, part):
+    return next((p for p in api.get("/v1/admin/participants")["participants"]
+                 if p["participant"] == host(part)), None)
+
+
+def branch_of(txn, name):
+    return next(b for b in txn["branches"] if b["id"] == name)
+
+
+def attempts(api, gid, branch, op):
+    return [a for a in api.history(gid)["attempts"] if (a["branch"], a["op"]) == (branch, op)]
+
+
+def chunk(data):
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def encoded(name, body=BOMB):
+    return raw(OK + b"%s: gzip\r\nContent-Length: %d\r\n\r\n" % (name, len(body)) + body)
+
+
+# What comes; what it is to a vote (yes: with the status alone), and what it says of it when it is
+# none. To a decision yes means done, and the rest is asked again.
+ANSWERED = {
+    "endless body": forever(b"x" * 65536, head=OK + b"\r\n"),
+    "endless chunks": forever(chunk(b"x" * 60000), head=CHUNKED),
+    "no end but the connection's": raw(OK + b"\r\n" + b"all is well", "close"),
+    "HTTP/1.0": raw(b"HTTP/1.0 200 OK\r\n\r\n", "close"),
+    "more than announced": raw(reply(200, b"{} and more of it", length=2)),
+    "length and chunks": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked"
+                             b"\r\n\r\n" + chunk(b'{"a": "b"}') + b"0\r\n\r\n"),
+    "reset after it": raw(reply(200, b"{}"), "reset"),
+    "a compressed bomb": encoded(b"Content-Encoding"),
+    "a bomb on the way": raw(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + chunk(BOMB)
+                             + b"0\r\n\r\n"),
+    "interim answers first": raw(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 9 + reply(200)),
+}
+REFUSED = {
+    "status 999": (raw(reply(999)), "HTTP 999 (contract)"),
+    "status 600": (raw(reply(600)), "HTTP 600 (contract)"),
+    "redirect": (raw(reply(307, b"", "Location: http://127.0.0.1:9/")), "HTTP 307 (contract)"),
+}
+NO_ANSWERS = {
+    "closed before": (raw(b"", "close"), "connection closed without an answer"),
+    "reset before": (raw(b"", "reset"), "connection reset"),
+    "closed in the status": (raw(b"HTTP/1.1 20", "close"), "connection closed without an answer"),
+    "closed behind the status": (raw(OK, "close"), CUT),
+    "closed in a header": (raw(OK + b"Content-Le", "close"), CUT),
+    "reset in a header": (raw(OK + b"Content-Le", "reset"), "connection reset"),
+    "closed behind an interim answer": (raw(b"HTTP/1.1 100 Continue\r\n\r\n" + OK, "close"), CUT),
+    "closed in the body": (raw(reply(200, b"{}", length=9), "close"), CUT),
+    "reset in the body": (raw(reply(200, b"{}", length=9), "reset"), "connection reset"),
+    "closed in a chunk": (raw(CHUNKED + b"5\r\nab", "close"), CUT),
+    "closed before the last chunk": (raw(CHUNKED + chunk(b"{}"), "close"), CUT),
+    "no chunk": (raw(CHUNKED + b"zz\r\n{}\r\n"), NOT_HTTP),
+    "a chunk beyond measure": (raw(CHUNKED + b"f" * 20 + b"\r\n{}\r\n"), NOT_HTTP),
+    "negative length": (raw(reply(200, length=-5)), NOT_HTTP),
+    "length in words": (raw(reply(200, length="five")), NOT_HTTP),
+    "status 99": (raw(reply(99)), NOT_HTTP),
+    "status of four digits": (raw(reply(2000)), NOT_HTTP),
+    "HTTP/0.9": (raw(b"all is well\n", "close"), NOT_HTTP),
+    "HTTP/7": (raw(b"HTTP/7.5 200 OK\r\nContent-Length: 0\r\n\r\n"), NOT_HTTP),
+    "another protocol": (raw(b"SSH-2.0-OpenSSH_9.2\r\n"), NOT_HTTP),
+    "bytes": (raw(b"\x00\xff\x16\x03\r\n\r\n"), NOT_HTTP),
+    "an encoding on the way": (raw(OK + b"Transfer-Encoding: rot13\r\n\r\nabc", "close"), NOT_HTTP),
+    "NUL in a header": (raw(OK + b"X: a\x00b\r\nContent-Length: 0\r\n\r\n"), NOT_HTTP),
+    "endless headers": (forever(b"X: " + b"y" * 1000 + b"\r\n", head=OK), TOO_LONG),
+    "endless trailers": (forever(b"X: " + b"y" * 1000 + b"\r\n", head=CHUNKED + b"0\r\n"),
+                         TOO_LONG),
+    "interim answers for ever": (forever(40 * b"HTTP/1.1 100 Continue\r\n\r\n"), TOO_LONG),
+    "endless header": (forever(b"y" * 1000, head=OK + b"X: "),
+                       "out of memory, or a line of the answer's head is too long"),
+}
+# These last until the call is given up.
+NO_ENDS = {
+    "silence": (silent, NO_ANSWER),
+    "a byte a second": (forever(b"H", 1.0), NOT_WHOLE),
+    "a header that goes on": (forever(b"y", 0.02, head=OK + b"X: "), NOT_WHOLE),
+    "interim answers now and then": (forever(b"HTTP/1.1 102 Processing\r\n\r\n", 0.02), NOT_WHOLE),
+    "a body that goes on": (forever(b"x", 0.02, head=reply(200, length=100000)), NOT_WHOLE),
+    "less than announced": (raw(reply(200, b"{}", length=9)), NOT_WHOLE),
+    "length beyond measure": (raw(reply(200, length="9" * 30)), NOT_WHOLE),
+    "no protocol to switch to": (raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
+                                 NOT_WHOLE),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_answers_all_the_same(api, part, rogue, gid, name):
+    """The status came and it is sound; the rest of it is not waited for, kept or believed."""
+    for op in ("prepare", "commit"):
+        rogue.on("a", op, ANSWERED[name])
+    assert api.put(gid, two(rogue.branch("a"), part.branch("b")), wait=20)["outcome"] == "committed"
+    assert [len(rogue.calls("a", op)) for op in ("prepare", "commit", "rollback")] == [1, 1, 0]
+
+
+def test_a_compressed_vote_is_not_read(api, part, rogue, gid):
+    """Nobody asked for it. Its status counts."""
+    rogue.on("a", "prepare", encoded(b"Content-Encoding", gzip.compress(b'{"vote":"read_only"}')))
+    reply_ = api.put(gid, two(rogue.branch("a"), part.branch("b")), wait=20)
+    assert branch_of(reply_.json, "a")["state"] == "committed"
+    assert "Accept-Encoding" not in rogue.calls("a", "prepare")[0].headers
+
+
+@pytest.mark.parametrize("play", [
+    raw(OK + b'\r\n{"vote":"n', "close"), raw(OK + b'\r\n{"vote"', "close"),
+    raw(reply(200, b'{"vote":"no"}', length=12)),
+    raw(reply(200, b'{"vote":"no"}', "Content-Length: 7")), raw(reply(200, b"{"))])
+def test_half_an_object_is_no_yes(api, part, rogue, gid, play):
+    rogue.on("a", "prepare", play)
+    assert api.put(gid, two(rogue.branch("a"), part.branch("b")), wait=20)["outcome"] == "aborted"
+    wait_until(lambda: [(a["status"], a["verdict"]) for a in attempts(api, gid, "a", "prepare")]
+               == [(200, "contract")], what="the attempt")
+
+
+def delivery(api, part, rogue, gid, play, kind, text, timeout_ms):
+    """A decision that meets this gets through when it is over, and until then it is seen."""
+    rogue.on("c", "commit", play)
+    body = two(rogue.branch("c", timeout_ms=timeout_ms), part.branch("b"))
+    assert api.put(gid, body).status == 202
+    alert = wait_until(lambda: alerts(api, rogue, "open"), 20, "an alert")[0]
+    assert (alert["kind"], alert["gid"], alert["branch"]) == (kind, gid, "c")
+    assert alert["detail"] == "commit: " + text
+    assert alert["error"] in text and host(rogue) in alert["what"] and alert["error"] in alert["what"]
+    txn = api.txn(gid)
+    assert (txn["state"], txn["outcome"]) == ("committing", "committed")
+    branch = branch_of(txn, "c")
+    assert (branch["state"], branch["op"], branch["last_error"]) == ("prepared", "commit", text)
+    seen = wait_until(lambda: (lambda f: f if f["last_error"] == text else None)(
+        figures(api, rogue)), 15, lambda: "%s among %s" % (text, figures(api, rogue)))
+    assert seen["health"] in ("failing", "unsteady") and seen["waiting"] >= 1
+    rogue.on("c", "commit", ok)
+    assert api.ended(gid)["outcome"] == "committed"
+    wait_until(lambda: not alerts(api, rogue, "open"), 15, "the alert to close")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_answers_outside_of_the_contract(api, part, rogue, gids, name):
+    play, text = REFUSED[name]
+    first = gids()
+    rogue.on("a", "prepare", play)
+    assert api.put(first, two(rogue.branch("a"), part.branch("b")), wait=20)["outcome"] == "aborted"
+    assert [len(rogue.calls("a", op)) for op in ("prepare", "commit", "rollback")] == [1, 0, 1]
+    delivery(api, part, rogue, gids(), play, "contract", text, 5000)
+
+
+@pytest.mark.parametrize("name", list(NO_ANSWERS) + list(NO_ENDS))
+def test_no_answer(api, part, rogue, gids, name):
+    """To a vote: asked again until the deadline, then no. To a decision: until it is through."""
+    play, text = NO_ANSWERS.get(name) or NO_ENDS[name]
+    timeout_ms = 300 if name in NO_ENDS else 5000
+    first = gids()
+    rogue.on("a", "prepare", play)
+    api.put(first, two(rogue.branch("a", timeout_ms=timeout_ms), part.branch("b"), timeout_ms=350))
+    delivery(api, part, rogue, gids(), play, "exhausted", text, timeout_ms)
+    assert api.ended(first)["outcome"] == "aborted"
+    assert not rogue.calls("a", "commit") and len(rogue.calls("a", "rollback")) >= 1
+    seen = {(a["status"], a["verdict"]) for a in attempts(api, first, "a", "prepare")}
+    assert seen <= {(None, "unknown")}
+
+
+@pytest.mark.parametrize("extra", [
+    reply(200, b'{"vote":"read_only"}'), reply(408, b"", "Connection: close"),
+    b"HTTP/1.1 100 Continue\r\n\r\n", b"\r\n", b"x"], ids=range(5))
+@pytest.mark.parametrize("late", [True, False])
+def test_what_comes_unasked_answers_nothing(api, part, rogue, gids, extra, late):
+    """An answer too many, a server's goodbye, or bytes behind the end: on a kept connection the
+    next call, of another transaction, must not get it."""
+    rogue.on("a", "commit", ok if late else raw(reply(200) + extra))
+    rogue.on("a", "prepare", ok, raw(reply(409)))
+    body = two(rogue.branch("a"), part.branch("b"))
+    assert api.put(gids(), body, wait=20)["outcome"] == "committed"
+    assert len(rogue.lines) == 1
+    if late:
+        rogue.lines[0].send(extra)
+    gid = gids()
+    assert api.put(gid, body, wait=20)["outcome"] == "aborted"
+    wait_until(lambda: [(a["status"], a["verdict"]) for a in attempts(api, gid, "a", "prepare")]
+               == [(409, "no")], what="the attempt")
+    assert len(rogue.calls("a", "prepare")) == 2
