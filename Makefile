@@ -73,6 +73,8 @@ api_src   := $(wildcard api/*.c)
 
 sdk_src     := $(wildcard participants/sdk/*.c)
 sample_src  := $(wildcard participants/samples/*.c)
+# What they share, and no program by itself.
+service_src := participants/samples/service.c
 unit_src    := $(wildcard test/unit/test_*.c)
 helper_src  := $(filter-out $(unit_src),$(wildcard test/unit/*.c))
 golden_src  := $(wildcard test/golden/*.c)
@@ -99,7 +101,7 @@ sdk_libs  := $(if $(sdk_src),$(BUILD)/lib/libassent.a $(BUILD)/lib/libassent.so.
 sdk_a     := $(firstword $(sdk_libs))
 sdk_map   := $(wildcard participants/sdk/libassent.map)
 map_flag  := $(if $(sdk_map),-Wl$(comma)--version-script=$(sdk_map))
-samples   := $(patsubst participants/samples/%.c,$(BUILD)/bin/%,$(sample_src))
+samples   := $(patsubst participants/samples/%.c,$(BUILD)/bin/%,$(filter-out $(service_src),$(sample_src)))
 units     := $(patsubst test/unit/%.c,$(BUILD)/test/%,$(unit_src))
 golden    := $(if $(golden_src),$(BUILD)/test/golden)
 sim       := $(if $(sim_src),$(BUILD)/test/sim)
@@ -211,7 +213,7 @@ endef
 $(BUILD)/bin/assentd: $(call objects,$(main_src)) $(call part_libs,$(PARTS))
 	$(program)
 
-$(samples): $(BUILD)/bin/%: $(BUILD)/obj/participants/samples/%.o $(sdk_a)
+$(samples): $(BUILD)/bin/%: $(BUILD)/obj/participants/samples/%.o $(call objects,$(service_src)) $(sdk_a)
 	$(program)
 
 $(units): EXTRA_LIBS = -lcmocka
@@ -231,7 +233,7 @@ $(BUILD)/test/limit: $(call objects,$(limit_src)) $(call part_libs,base io)
 $(filter-out %/limit,$(benches)): $(BUILD)/test/%: $(BUILD)/obj/test/bench/%.o $(call part_libs,$(PARTS)) $(sdk_a)
 	$(program)
 
-$(subjects): $(BUILD)/test/%: $(BUILD)/obj/test/sdk/%.o $(sdk_a)
+$(subjects): $(BUILD)/test/%: $(BUILD)/obj/test/sdk/%.o $(call objects,$(service_src)) $(sdk_a)
 	$(program)
 
 $(fuzzers): EXTRA_LIBS = $(if $(with_fuzzer),-fsanitize=fuzzer)

@@ -2,25 +2,23 @@
  * order - starts a global transaction per order, and is a participant of it.
  *
  * POST /orders {"id": "42", "sku": "tea", "n": 2, "user": 7, "amount": 30} submits transaction
- * order-42 with the branches order, stock and account, and waits for its end: 201 committed, 409
+ * order-42 with the branches stock, account and order, and waits for its end: 201 committed, 409
  * aborted, 202 not known yet. Posting the same order again is safe and gives the same answer. The
- * order's row is written by the order's own branch, so that it exists if and only if the goods
+ * order's row is written by the order's own branch, so that it is placed if and only if the goods
  * and the money were taken.
  *
  *	order --listen 127.0.0.1:7480 --database CONNINFO
  */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "participants/sdk/assent.h"
+#include "participants/samples/service.h"
 
 #define TIMEOUT_MS 10000
 #define WAIT_MS    15000
 
 struct order {
-	struct assent_server_options options;
 	struct assent_server *server;
 	struct assent_client *client;
 	const char *coordinator, *self, *stock, *account, *token_file;
@@ -32,18 +30,32 @@ static const char tables[] =
     "SET LOCAL client_min_messages = warning;"
     "SELECT pg_advisory_xact_lock(7480);"
     "CREATE TABLE IF NOT EXISTS orders (id text PRIMARY KEY, sku text NOT NULL, n int NOT NULL,"
-    " user_id bigint NOT NULL, amount bigint NOT NULL,"
+    " user_id bigint NOT NULL, amount bigint NOT NULL, placed boolean NOT NULL DEFAULT true,"
     " created_at timestamptz NOT NULL DEFAULT now());"
     "COMMIT";
 
-static const char insert_sql[] = "INSERT INTO orders (id, sku, n, user_id, amount)"
-                                 " SELECT $1::json->>'id', $1::json->>'sku', ($1::json->>'n')::int,"
-                                 " ($1::json->>'user')::bigint, ($1::json->>'amount')::bigint";
+/* ---- the participant ---- */
 
-/* What is wrong with the request (or NULL), its id, the payloads of the three branches, the user. */
+/* Under TCC the id is taken by the try, since a confirm must not fail, and placed by the confirm. */
+#define INSERT(placed)                                                         \
+	"INSERT INTO orders (id, sku, n, user_id, amount, placed)"             \
+	" SELECT $1::json->>'id', $1::json->>'sku', ($1::json->>'n')::int,"    \
+	" ($1::json->>'user')::bigint, ($1::json->>'amount')::bigint, " placed \
+	" RETURNING true, ''"
+#define CHANGE(what) what " WHERE id = $1::json->>'id' RETURNING true, ''"
+
+static const char place[] = INSERT("true");
+static const char reserve[] = INSERT("false");
+static const char confirm[] = CHANGE("UPDATE orders SET placed = true");
+static const char withdraw[] = CHANGE("DELETE FROM orders");
+
+/* ---- the initiator ---- */
+
+/* What is wrong with the request (or NULL), its id, mode and user, and the branches' payloads. */
 static const char check_sql[] =
     "WITH r AS (SELECT $1::json->>'id' AS id, $1::json->>'sku' AS sku, $1::json->>'n' AS n,"
-    "  $1::json->>'user' AS u, $1::json->>'amount' AS amount)"
+    "  $1::json->>'user' AS u, $1::json->>'amount' AS amount,"
+    "  coalesce($1::json->>'mode', '2pc') AS mode)"
     " SELECT CASE"
     " WHEN coalesce(id, '') !~ '^[A-Za-z0-9._~-]{1,64}$'"
     "  THEN 'id must have 1 to 64 letters, digits or . _ ~ -'"
@@ -51,27 +63,24 @@ static const char check_sql[] =
     " WHEN coalesce(n, '') !~ '^[1-9][0-9]{0,5}$' THEN 'n must be a number from 1 to 999999'"
     " WHEN coalesce(u, '') !~ '^[1-9][0-9]{0,17}$' THEN 'user must be a positive number'"
     " WHEN coalesce(amount, '') !~ '^(0|[1-9][0-9]{0,11})$'"
-    "  THEN 'amount must be a whole number from 0 to 999999999999' END,"
-    " id,"
-    " format('{\"id\":%s,\"sku\":%s,\"n\":%s,\"user\":%s,\"amount\":%s}', to_json(id),"
-    "  to_json(sku), n, u, amount),"
+    "  THEN 'amount must be a whole number from 0 to 999999999999'"
+    " WHEN mode NOT IN ('2pc') THEN 'mode must be 2pc' END,"
+    " id, mode, u,"
     " format('{\"sku\":%s,\"n\":%s}', to_json(sku), n),"
-    " format('{\"user\":%s,\"amount\":%s}', u, amount), u"
+    " format('{\"user\":%s,\"amount\":%s}', u, amount),"
+    " format('{\"id\":%s,\"sku\":%s,\"n\":%s,\"user\":%s,\"amount\":%s}', to_json(id),"
+    "  to_json(sku), n, u, amount)"
     " FROM r";
 
-static enum assent_vote insert_order(const struct assent_call *call, PGconn *conn,
-                                     struct assent_reply *reply, void *ctx)
-{
-	const char *payload = assent_call_body(call, NULL);
-	PGresult *result = PQexecParams(conn, insert_sql, 1, NULL, &payload, NULL, NULL, 0);
-	enum assent_vote vote = ASSENT_YES;
-
-	(void)ctx;
-	if (PQresultStatus(result) != PGRES_COMMAND_OK)
-		vote = assent_sql_failed(reply, result);
-	PQclear(result);
-	return vote;
-}
+enum column {
+	WRONG,
+	ID,
+	MODE,
+	USER,
+	STOCK,
+	ACCOUNT,
+	ORDER,
+};
 
 static int add_branch(struct assent_txn *txn, const char *branch, const char *address,
                       const char *payload, struct assent_error *err)
@@ -92,13 +101,13 @@ static int submit(const struct order *o, const PGresult *row, struct assent_resu
 	char gid[128];
 	int rc;
 
-	snprintf(gid, sizeof(gid), "order-%s", PQgetvalue(row, 0, 1));
-	txn = assent_txn_new(gid, "2pc", TIMEOUT_MS, err);
+	snprintf(gid, sizeof(gid), "order-%s", PQgetvalue(row, 0, ID));
+	txn = assent_txn_new(gid, PQgetvalue(row, 0, MODE), TIMEOUT_MS, err);
 	if (!txn)
 		return err->code;
-	if ((rc = add_branch(txn, "order", self, PQgetvalue(row, 0, 2), err)) == 0 &&
-	    (rc = add_branch(txn, "stock", o->stock, PQgetvalue(row, 0, 3), err)) == 0 &&
-	    (rc = add_branch(txn, "account", o->account, PQgetvalue(row, 0, 4), err)) == 0)
+	if ((rc = add_branch(txn, "stock", o->stock, PQgetvalue(row, 0, STOCK), err)) == 0 &&
+	    (rc = add_branch(txn, "account", o->account, PQgetvalue(row, 0, ACCOUNT), err)) == 0 &&
+	    (rc = add_branch(txn, "order", self, PQgetvalue(row, 0, ORDER), err)) == 0)
 		rc = assent_submit(o->client, txn, WAIT_MS, out, err);
 	assent_txn_free(txn);
 	return rc;
@@ -111,9 +120,10 @@ static int status_of(const char *outcome)
 	                                         : 409;
 }
 
-/* One order of a user at a time. The branches prepare in parallel and hold their rows' locks until
- * the decision: of two orders of one user for the same goods, each could hold what the other waits
- * for, in different databases, where nobody sees the circle. Both would wait for their deadline. */
+/* One order of a user at a time, under two-phase commit. The branches prepare in parallel and hold
+ * their rows' locks until the decision: of two orders of one user for the same goods, each could
+ * hold what the other waits for, in different databases, where nobody sees the circle. Both would
+ * wait for their deadline. */
 static int lock_user(PGconn *conn, const char *user)
 {
 	PGresult *result = PQexecParams(conn,
@@ -134,7 +144,8 @@ static void place_order(const struct order *o, PGconn *conn, const PGresult *row
 	char json[512];
 	int n, rc;
 
-	if (!lock_user(conn, PQgetvalue(row, 0, 5))) {
+	if (strcmp(PQgetvalue(row, 0, MODE), "2pc") == 0 &&
+	    !lock_user(conn, PQgetvalue(row, 0, USER))) {
 		assent_reply_reason(reply, 503, "other orders of this user are still at work");
 		return;
 	}
@@ -145,7 +156,7 @@ static void place_order(const struct order *o, PGconn *conn, const PGresult *row
 		return;
 	}
 	n = snprintf(json, sizeof(json), "{\"id\":\"%s\",\"gid\":\"%s\",\"outcome\":\"%s\"}",
-	             PQgetvalue(row, 0, 1), out.gid, out.outcome);
+	             PQgetvalue(row, 0, ID), out.gid, out.outcome);
 	assent_reply_set(reply, status_of(out.outcome), json, (size_t)n);
 }
 
@@ -159,91 +170,55 @@ static void post_order(const char *body, size_t len, PGconn *conn, struct assent
 		/* Refused as data: it is not JSON. Anything else is the database's trouble. */
 		if (assent_sql_failed(reply, row) == ASSENT_REFUSED)
 			assent_reply_reason(reply, 400, "the body must be a JSON object");
-	} else if (!PQgetisnull(row, 0, 0)) {
-		assent_reply_reason(reply, 400, "%s", PQgetvalue(row, 0, 0));
+	} else if (!PQgetisnull(row, 0, WRONG)) {
+		assent_reply_reason(reply, 400, "%s", PQgetvalue(row, 0, WRONG));
 	} else {
 		place_order(ctx, conn, row, reply);
 	}
 	PQclear(row);
 }
 
-static int create_tables(const char *database)
+/* ---- both in one service ---- */
+
+static int add(struct service *service, struct assent_server *server, struct assent_error *err)
 {
-	PGconn *conn = PQconnectdb(database);
-	/* Asking a failed connection would replace the reason of its failure. */
-	PGresult *result = PQstatus(conn) == CONNECTION_OK ? PQexec(conn, tables) : NULL;
-	int ok = PQresultStatus(result) == PGRES_COMMAND_OK;
+	struct order *o = service->ctx;
+	int rc;
 
-	if (!ok)
-		fprintf(stderr, "order: %s", PQerrorMessage(conn));
-	PQclear(result);
-	PQfinish(conn);
-	return ok;
-}
-
-static int serve(struct order *o)
-{
-	struct assent_error err;
-	int rc = EXIT_FAILURE;
-
-	o->client = assent_client_new(o->coordinator, &err);
-	o->server = o->client ? assent_server_new(&o->options, &err) : NULL;
-	if (!o->server ||
-	    (o->token_file && assent_client_load_token(o->client, o->token_file, &err)) ||
-	    assent_server_on(o->server, "/order", "prepare", insert_order, NULL, &err) ||
-	    assent_server_route(o->server, "POST", "/orders", post_order, o, &err) ||
-	    assent_server_start(o->server, &err)) {
-		fprintf(stderr, "order: %s\n", err.text);
-	} else {
-		printf("ready %s\n", assent_server_url(o->server));
-		(void)fflush(stdout);
-		assent_server_run(o->server);
-		rc = EXIT_SUCCESS;
-	}
-	assent_server_free(o->server);
-	assent_client_free(o->client);
-	return rc;
-}
-
-static int usage(FILE *to, int rc)
-{
-	fprintf(to, "usage: order --database CONNINFO [--listen 127.0.0.1:7480]\n"
-	            "\t[--coordinator http://127.0.0.1:7470] [--self http://127.0.0.1:7480]\n"
-	            "\t[--stock http://127.0.0.1:7481] [--account http://127.0.0.1:7482]\n"
-	            "\t[--secret-file FILE] [--token-file FILE]\n");
-	return rc;
+	o->server = server;
+	o->client = assent_client_new(o->coordinator, err);
+	if (!o->client)
+		return err->code;
+	rc = o->token_file ? assent_client_load_token(o->client, o->token_file, err) : 0;
+	return rc ? rc : assent_server_route(server, "POST", "/orders", post_order, o, err);
 }
 
 int main(int argc, char **argv)
 {
-	struct order o = {.options.listen = "127.0.0.1:7480",
-	                  .coordinator = "http://127.0.0.1:7470",
+	struct order o = {.coordinator = "http://127.0.0.1:7470",
 	                  .stock = "http://127.0.0.1:7481",
 	                  .account = "http://127.0.0.1:7482"};
-	struct {
-		const char *name;
-		const char **value;
-	} table[] = {{"listen", &o.options.listen},
-	             {"database", &o.options.database},
-	             {"coordinator", &o.coordinator},
-	             {"self", &o.self},
-	             {"stock", &o.stock},
-	             {"account", &o.account},
-	             {"secret-file", &o.options.secret_file},
-	             {"token-file", &o.token_file}};
-	struct option names[10] = {[8] = {"help", no_argument, NULL, 'h'}};
-	int c, i;
+	const struct service_option more[] = {{"coordinator", &o.coordinator},
+	                                      {"self", &o.self},
+	                                      {"stock", &o.stock},
+	                                      {"account", &o.account},
+	                                      {"token-file", &o.token_file},
+	                                      {NULL, NULL}};
+	struct service service = {.name = "order",
+	                          .options.listen = "127.0.0.1:7480",
+	                          .tables = tables,
+	                          .path = "/order",
+	                          .ops = {{"prepare", place},
+	                                  {"try", reserve},
+	                                  {"confirm", confirm},
+	                                  {"cancel", withdraw, .undo_confirmed = withdraw},
+	                                  {"action", place},
+	                                  {"compensate", withdraw}},
+	                          .add = add,
+	                          .ctx = &o,
+	                          .more = more};
+	int rc = service_main(&service, argc, argv);
 
-	for (i = 0; i < 8; i++)
-		names[i] = (struct option){table[i].name, required_argument, NULL, 0};
-	while ((c = getopt_long(argc, argv, "", names, &i)) != -1) {
-		if (c == 'h')
-			return usage(stdout, EXIT_SUCCESS);
-		if (c != 0)
-			return usage(stderr, EXIT_FAILURE);
-		*table[i].value = optarg;
-	}
-	if (!o.options.database || optind != argc)
-		return usage(stderr, EXIT_FAILURE);
-	return create_tables(o.options.database) ? serve(&o) : EXIT_FAILURE;
+	assent_client_free(o.client);
+	return rc;
 }

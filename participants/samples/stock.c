@@ -1,17 +1,18 @@
 /*
- * stock - a participant under two-phase commit: takes goods out of stock.
+ * stock - takes goods out of stock, in every mode: the same work, held open in three ways.
  *
- * A branch's payload is {"sku": "tea", "n": 2}. The work is one statement; libassent prepares,
- * commits and rolls it back, and answers calls that come twice, late or out of order.
+ *	2pc	prepare takes the goods in a transaction that stays open; libassent commits it, or
+ *		rolls it back. The row is locked meanwhile.
+ *	tcc	try reserves them, confirm takes what is reserved, cancel gives it free. Nothing is
+ *		locked, and nobody else can have them.
+ *	saga	action takes them, compensate puts them back. Everybody sees them gone meanwhile.
+ *
+ * A branch's payload is {"sku": "tea", "n": 2}. libassent answers calls that come twice, late or out
+ * of order: each statement here runs once, and only when there is something for it to do.
  *
  *	stock --listen 127.0.0.1:7481 --database CONNINFO
  */
-#include <getopt.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "participants/sdk/assent.h"
+#include "participants/samples/service.h"
 
 /* Several of these may start at once on the same database. ON CONFLICT would wait for a row that a
  * prepared transaction has changed, and the service that is to commit it would never start. */
@@ -19,109 +20,45 @@ static const char tables[] =
     "BEGIN;"
     "SET LOCAL client_min_messages = warning;"
     "SELECT pg_advisory_xact_lock(7481);"
-    "CREATE TABLE IF NOT EXISTS stock (sku text PRIMARY KEY, n int NOT NULL CHECK (n >= 0));"
+    "CREATE TABLE IF NOT EXISTS stock (sku text PRIMARY KEY, n int NOT NULL,"
+    " reserved int NOT NULL DEFAULT 0, CHECK (reserved >= 0 AND n >= reserved));"
     "INSERT INTO stock SELECT * FROM (VALUES ('tea', 100), ('coffee', 50)) AS v"
     " WHERE NOT EXISTS (SELECT FROM stock);"
     "COMMIT";
 
-/* Nothing is taken unless all of it is there; either way it answers what was wanted. */
-static const char take_sql[] =
-    "WITH want AS (SELECT $1::json->>'sku' AS sku, ($1::json->>'n')::int AS n),"
-    " taken AS (UPDATE stock SET n = stock.n - want.n FROM want"
-    "  WHERE stock.sku = want.sku AND stock.n >= want.n AND want.n > 0 RETURNING 1)"
-    " SELECT (SELECT count(*) FROM taken), coalesce(sku, 'goods without a sku') FROM want";
+#define WANT "WITH want AS (SELECT $1::json->>'sku' AS sku, ($1::json->>'n')::int AS n),"
+/* Goods that nobody has reserved; nothing is done unless all of them are there. */
+#define IF_THERE                                               \
+	" FROM want WHERE stock.sku = want.sku AND want.n > 0" \
+	" AND stock.n - reserved >= want.n RETURNING 1)"
+#define IN_ANY_CASE " FROM want WHERE stock.sku = want.sku RETURNING 1)"
+#define ANSWER                                                                                     \
+	" SELECT EXISTS (SELECT FROM done), 'not enough ' || coalesce(sku, 'goods without a sku')" \
+	" FROM want"
 
-static enum assent_vote take(const struct assent_call *call, PGconn *conn,
-                             struct assent_reply *reply, void *ctx)
-{
-	const char *payload = assent_call_body(call, NULL);
-	PGresult *result = PQexecParams(conn, take_sql, 1, NULL, &payload, NULL, NULL, 0);
-	enum assent_vote vote = ASSENT_YES;
-
-	(void)ctx;
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		vote = assent_sql_failed(reply, result);
-	else if (strcmp(PQgetvalue(result, 0, 0), "1") != 0)
-		vote = assent_refuse(reply, "not enough %s", PQgetvalue(result, 0, 1));
-	PQclear(result);
-	return vote;
-}
-
-static int create_tables(const char *database)
-{
-	PGconn *conn = PQconnectdb(database);
-	/* Asking a failed connection would replace the reason of its failure. */
-	PGresult *result = PQstatus(conn) == CONNECTION_OK ? PQexec(conn, tables) : NULL;
-	int ok = PQresultStatus(result) == PGRES_COMMAND_OK;
-
-	if (!ok)
-		fprintf(stderr, "stock: %s", PQerrorMessage(conn));
-	PQclear(result);
-	PQfinish(conn);
-	return ok;
-}
-
-static int serve(const struct assent_server_options *options)
-{
-	struct assent_error err;
-	struct assent_server *server = assent_server_new(options, &err);
-	int rc = EXIT_FAILURE;
-
-	if (!server || assent_server_on(server, "/stock", "prepare", take, NULL, &err) ||
-	    assent_server_start(server, &err)) {
-		fprintf(stderr, "stock: %s\n", err.text);
-	} else {
-		printf("ready %s\n", assent_server_url(server));
-		(void)fflush(stdout);
-		assent_server_run(server);
-		rc = EXIT_SUCCESS;
-	}
-	assent_server_free(server);
-	return rc;
-}
-
-static void usage(FILE *to)
-{
-	fprintf(
-	    to,
-	    "usage: stock --database CONNINFO [--listen 127.0.0.1:7481] [--secret-file FILE]\n");
-}
+static const char take[] = WANT "done AS (UPDATE stock SET n = stock.n - want.n" IF_THERE ANSWER;
+static const char put_back[] = WANT
+    "done AS (UPDATE stock SET n = stock.n + want.n" IN_ANY_CASE ANSWER;
+static const char reserve[] = WANT
+    "done AS (UPDATE stock SET reserved = reserved + want.n" IF_THERE ANSWER;
+static const char take_reserved[] = WANT
+    "done AS (UPDATE stock SET n = stock.n - want.n, reserved = reserved - want.n" IN_ANY_CASE
+        ANSWER;
+static const char let_go[] = WANT
+    "done AS (UPDATE stock SET reserved = reserved - want.n" IN_ANY_CASE ANSWER;
 
 int main(int argc, char **argv)
 {
-	static const struct option names[] = {{"listen", required_argument, NULL, 'l'},
-	                                      {"database", required_argument, NULL, 'd'},
-	                                      {"coordinator", required_argument, NULL, 'c'},
-	                                      {"secret-file", required_argument, NULL, 's'},
-	                                      {"help", no_argument, NULL, 'h'},
-	                                      {NULL, 0, NULL, 0}};
-	struct assent_server_options options = {.listen = "127.0.0.1:7481"};
-	int c;
+	struct service service = {.name = "stock",
+	                          .options.listen = "127.0.0.1:7481",
+	                          .tables = tables,
+	                          .path = "/stock",
+	                          .ops = {{"prepare", take},
+	                                  {"try", reserve},
+	                                  {"confirm", take_reserved},
+	                                  {"cancel", let_go, .undo_confirmed = put_back},
+	                                  {"action", take},
+	                                  {"compensate", put_back}}};
 
-	while ((c = getopt_long(argc, argv, "", names, NULL)) != -1) {
-		switch (c) {
-		case 'l':
-			options.listen = optarg;
-			break;
-		case 'd':
-			options.database = optarg;
-			break;
-		case 'c': /* taken for the sake of scripts; only `order` calls the coordinator */
-			break;
-		case 's':
-			options.secret_file = optarg;
-			break;
-		case 'h':
-			usage(stdout);
-			return EXIT_SUCCESS;
-		default:
-			usage(stderr);
-			return EXIT_FAILURE;
-		}
-	}
-	if (!options.database || optind != argc) {
-		usage(stderr);
-		return EXIT_FAILURE;
-	}
-	return create_tables(options.database) ? serve(&options) : EXIT_FAILURE;
+	return service_main(&service, argc, argv);
 }

@@ -7,11 +7,7 @@
  *
  *	ledger --listen 127.0.0.1:0 --database CONNINFO
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "participants/sdk/assent.h"
+#include "participants/samples/service.h"
 
 static const char tables[] = "CREATE TABLE IF NOT EXISTS entry"
                              " (n serial PRIMARY KEY, gid text NOT NULL, op text NOT NULL)";
@@ -41,25 +37,13 @@ static enum assent_vote write_entry(const struct assent_call *call, PGconn *conn
 	return vote;
 }
 
-static int create_tables(const char *database)
-{
-	PGconn *conn = PQconnectdb(database);
-	PGresult *result = PQexec(conn, tables);
-	int ok = PQresultStatus(result) == PGRES_COMMAND_OK;
-
-	if (!ok)
-		fprintf(stderr, "ledger: %s", PQerrorMessage(conn));
-	PQclear(result);
-	PQfinish(conn);
-	return ok;
-}
-
-static int add_operations(struct assent_server *server, struct assent_error *err)
+static int add(struct service *service, struct assent_server *server, struct assent_error *err)
 {
 	static const char *const ops[] = {"prepare", "try",    "confirm",
 	                                  "cancel",  "action", "compensate"};
 	int rc = 0;
 
+	(void)service;
 	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]) && !rc; i++)
 		rc = assent_server_on(server, "/ledger", ops[i], write_entry, NULL, err);
 	return rc;
@@ -67,28 +51,7 @@ static int add_operations(struct assent_server *server, struct assent_error *err
 
 int main(int argc, char **argv)
 {
-	struct assent_server_options options = {0};
-	struct assent_server *server;
-	struct assent_error err;
-	int rc = EXIT_FAILURE;
+	struct service service = {.name = "ledger", .tables = tables, .add = add};
 
-	if (argc != 5 || strcmp(argv[1], "--listen") != 0 || strcmp(argv[3], "--database") != 0) {
-		fprintf(stderr, "usage: ledger --listen ADDRESS --database CONNINFO\n");
-		return rc;
-	}
-	options.listen = argv[2];
-	options.database = argv[4];
-	if (!create_tables(options.database))
-		return rc;
-	server = assent_server_new(&options, &err);
-	if (!server || add_operations(server, &err) || assent_server_start(server, &err)) {
-		fprintf(stderr, "ledger: %s\n", err.text);
-	} else {
-		printf("ready %s\n", assent_server_url(server));
-		(void)fflush(stdout);
-		assent_server_run(server);
-		rc = EXIT_SUCCESS;
-	}
-	assent_server_free(server);
-	return rc;
+	return service_main(&service, argc, argv);
 }

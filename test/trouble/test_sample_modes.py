@@ -1,0 +1,102 @@
+"""What the samples do for each call under TCC and in a saga: the test is the coordinator."""
+
+import itertools
+
+import pytest
+import requests
+
+from harness.guard import Guard
+from harness.postgres import PrivatePostgres
+from harness.signature import call_headers
+from harness.system import Service
+
+PAYLOADS = {"stock": {"sku": "tea", "n": 2}, "account": {"user": 7, "amount": 30},
+            "coupon": {"code": "SPRING"},
+            "order": {"id": "1", "sku": "tea", "n": 2, "user": 7, "amount": 30}}
+LOOK = {"stock": "SELECT n, reserved FROM stock WHERE sku = 'tea'",
+        "account": "SELECT balance, frozen FROM account WHERE user_id = 7",
+        "coupon": "SELECT n FROM coupon WHERE code = 'SPRING'",
+        "order": "SELECT count(*)::int, (count(*) FILTER (WHERE placed))::int FROM orders"}
+NUMBER = itertools.count(1)
+
+
+class Sample:
+    def __init__(self, guard, pg, name):
+        self.name = name
+        self.service = Service(guard, name, pg.create(name)).start()
+
+    def call(self, gid, op, payload=None):
+        """Status and JSON; an op with a + may come after a confirm."""
+        headers = call_headers(gid, op.rstrip("+"), branch=self.name)
+        if op.endswith("+"):
+            headers["Assent-May-Be-Confirmed"] = "true"
+        url = "%s/%s/%s" % (self.service.url, self.name, op.rstrip("+"))
+        reply = requests.post(url, headers=headers, json=payload or PAYLOADS[self.name], timeout=60)
+        return reply.status_code, reply.json() if reply.content else None
+
+    def look(self):
+        return self.service.db.query(LOOK[self.name])[0]
+
+
+@pytest.fixture(scope="module")
+def samples():
+    with Guard() as guard:
+        pg = PrivatePostgres(guard).start()
+        yield {name: Sample(guard, pg, name) for name in PAYLOADS}
+
+
+# After each call, what was there before plus this.
+@pytest.mark.parametrize("name, steps", [
+    ("stock", [("try", (0, 2)), ("confirm", (-2, 0)), ("cancel+", (0, 0))]),
+    ("stock", [("try", (0, 2)), ("cancel", (0, 0))]),
+    ("stock", [("action", (-2, 0)), ("compensate", (0, 0))]),
+    ("account", [("try", (0, 30)), ("confirm", (-30, 0)), ("cancel+", (0, 0))]),
+    ("account", [("try", (0, 30)), ("cancel", (0, 0))]),
+    ("account", [("action", (-30, 0)), ("compensate", (0, 0))]),
+    ("coupon", [("action", (-1,)), ("compensate", (0,))]),
+    ("order", [("try", (1, 0)), ("confirm", (1, 1)), ("cancel+", (0, 0))]),
+    ("order", [("try", (1, 0)), ("cancel", (0, 0))]),
+    ("order", [("action", (1, 1)), ("compensate", (0, 0))]),
+], ids=lambda value: value if isinstance(value, str) else "-".join(op for op, _ in value))
+def test_each_step_once(samples, name, steps):
+    sample, gid = samples[name], "g%d" % next(NUMBER)
+    before = sample.look()
+    for op, change in steps:
+        first = sample.call(gid, op)
+        assert first[0] == 200 and sample.call(gid, op) == first
+        assert sample.look() == tuple(map(sum, zip(before, change)))
+
+
+def test_what_is_reserved_is_taken(samples):
+    stock, gid = samples["stock"], "g%d" % next(NUMBER)
+    assert stock.call(gid, "try", {"sku": "coffee", "n": 49})[0] == 200
+    for op in ("try", "action", "prepare"):
+        status, body = stock.call(gid + op, op, {"sku": "coffee", "n": 2})
+        assert (status, body) == (409, {"reason": "not enough coffee"})
+    assert stock.call(gid, "cancel", {"sku": "coffee", "n": 49})[0] == 200
+    assert stock.call(gid + "again", "action", {"sku": "coffee", "n": 2})[0] == 200
+
+
+def test_what_is_frozen_cannot_be_spent(samples):
+    account, gid = samples["account"], "g%d" % next(NUMBER)
+    assert account.call(gid, "try", {"user": 8, "amount": 15})[0] == 200
+    for op in ("try", "action", "prepare"):
+        status, body = account.call(gid + op, op, {"user": 8, "amount": 6})
+        assert (status, body) == (409, {"reason": "not enough money on the account of user 8"})
+    # 20 without a discount
+    assert account.call(gid + "d", "action", {"user": 8, "amount": 8, "discount": 3})[0] == 200
+    assert account.call(gid + "d", "compensate", {"user": 8, "amount": 8, "discount": 3})[0] == 200
+    assert account.call(gid, "cancel", {"user": 8, "amount": 15})[0] == 200
+    assert account.call(gid + "all", "try", {"user": 8, "amount": 20})[0] == 200
+    assert account.call(gid + "all", "cancel", {"user": 8, "amount": 20})[0] == 200
+
+
+def test_the_last_coupon(samples):
+    coupon, gid, last = samples["coupon"], "g%d" % next(NUMBER), {"code": "LAST"}
+    assert coupon.call(gid, "action", last) == (200, {"discount": 20})
+    assert coupon.call(gid + "x", "action", last) == (409, {"reason": "no coupon LAST"})
+    assert coupon.call(gid + "x", "compensate", last)[0] == 200
+    assert coupon.call(gid + "y", "action", last)[0] == 409
+    assert coupon.call(gid, "compensate", last)[0] == 200
+    assert coupon.call(gid + "z", "action", last) == (200, {"discount": 20})
+    assert coupon.call(gid + "u", "action", {"code": "no"})[0] == 409
