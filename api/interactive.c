@@ -234,6 +234,14 @@ static struct change *change_new(struct exchange *x, enum change_kind kind)
 	return ch;
 }
 
+/* 0: not in memory, and so not open for another branch, whatever its operations are. */
+static enum txn_mode mode_of(const struct exchange *x)
+{
+	const struct gtx *g = driver_find(x->node, x->gid);
+
+	return g ? g->spec.mode : (enum txn_mode)0;
+}
+
 void handle_enlist(struct exchange *x)
 {
 	struct change *ch = change_new(x, CHANGE_ENLIST);
@@ -245,6 +253,7 @@ void handle_enlist(struct exchange *x)
 	body = http_request_body(x->rq, &ch->len);
 	ch->body = arena_strndup(&ch->arena, body, ch->len);
 	ch->alone.interactive = true;
+	ch->alone.mode = mode_of(x);
 	if (!ch->body) {
 		fail(ch, PROBLEM_OVERLOADED, "out of memory; try again");
 	} else if (submission_add_branch(ch->body, ch->len, x->node->config->registry, &ch->arena,

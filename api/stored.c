@@ -67,7 +67,8 @@ static int read_decision(struct reading *rd, const char *branch_state)
 	struct view *v = &rd->stored.view;
 	struct txn_config config = {.mode = rd->spec.mode,
 	                            .n_branch = rd->spec.n_branch,
-	                            .interactive = rd->spec.interactive};
+	                            .interactive = rd->spec.interactive,
+	                            .undo_confirms = rd->spec.undo_confirms};
 	struct txn txn;
 	int rc = txn_init(&txn, &rd->arena, &config);
 

@@ -84,6 +84,8 @@ static void put_attempts(const struct gtx *g, unsigned i, bool alone, struct buf
 
 static void put_next(const struct gtx *g, const struct branch *b, int64_t now_us, struct buf *out)
 {
+	bool tried = g->txn.state == TXN_TRYING;
+
 	if (b->in_call) {
 		buf_puts(out, "; being asked now");
 	} else if (b->due_us == INT64_MAX) {
@@ -92,10 +94,10 @@ static void put_next(const struct gtx *g, const struct branch *b, int64_t now_us
 		buf_puts(out, b->attempt ? "; asked again in " : "; asked in ");
 		put_seconds(b->due_us > now_us ? b->due_us - now_us : 0, out);
 	}
-	if (g->txn.state == TXN_PREPARING && g->txn.deadline_us != INT64_MAX) {
-		buf_puts(out, "; rolled back at ");
+	if ((tried || g->txn.state == TXN_PREPARING) && g->txn.deadline_us != INT64_MAX) {
+		buf_puts(out, tried ? "; cancelled at " : "; rolled back at ");
 		put_time(g->deadline_us, node_db_time_us(g->node, now_us), out);
-		buf_puts(out, " unless all have voted");
+		buf_puts(out, tried ? " unless all have tried" : " unless all have voted");
 	}
 }
 

@@ -64,6 +64,7 @@ static int check_participants(struct admission *a, const struct gtx *g, int64_t 
 {
 	const struct node *node = g->node;
 	size_t share = (size_t)node->config->in_flight_max / 4;
+	enum txn_op first = txn_mode_first(g->spec.mode);
 	struct http_client_stats calls;
 
 	http_client_stats(node->client, &calls);
@@ -71,7 +72,7 @@ static int check_participants(struct admission *a, const struct gtx *g, int64_t 
 		const struct branch_spec *b = &g->spec.branch[i];
 
 		if (calls.n_queued > CROWD &&
-		    has_standing_queue(node, b->participant, b->op_url[OP_PREPARE], now_us))
+		    has_standing_queue(node, b->participant, b->op_url[first], now_us))
 			return refuse(a,
 			              "more is submitted than the participant of branch %s "
 			              "keeps up with; try again",

@@ -12,9 +12,8 @@
 #define HEADER_BYTES 1024
 
 static const char *const branch_members[] = {
-    "id", "participant", "payload", "timeout_ms", "headers", "ops", NULL,
+    "id", "participant", "payload", "timeout_ms", "headers", "ops", "after", NULL,
 };
-static const char *const op_members[] = {"prepare", "commit", "rollback", NULL};
 
 /* Headers that the coordinator or the HTTP client sets itself. */
 static const char *const own_headers[] = {
@@ -53,12 +52,27 @@ static enum problem read_address(struct decoder *d, const struct json_value *obj
 	return decoder_copy_str(d, s, len, out);
 }
 
-static enum problem read_ops(struct decoder *d, const struct json_value *branch,
+/* The operations of a mode; of every mode when it is not known yet. */
+static void list_ops(enum txn_mode mode, const char *name[OP_MAX + 1], enum txn_op op[OP_MAX])
+{
+	size_t n = 0;
+
+	for (int i = OP_NONE + 1; i < OP_MAX; i++) {
+		if (mode && !txn_mode_has(mode, (enum txn_op)i))
+			continue;
+		op[n] = (enum txn_op)i;
+		name[n++] = txn_op_str((enum txn_op)i);
+	}
+	name[n] = NULL;
+}
+
+static enum problem read_ops(struct decoder *d, const struct json_value *branch, enum txn_mode mode,
                              struct branch_spec *out)
 {
-	static const enum txn_op op[] = {OP_PREPARE, OP_COMMIT, OP_ROLLBACK};
 	const struct json_value *ops = json_member(branch, "ops");
+	const char *op_members[OP_MAX + 1];
 	size_t path_len = strlen(d->path);
+	enum txn_op op[OP_MAX];
 	enum problem p;
 
 	if (!ops)
@@ -68,6 +82,7 @@ static enum problem read_ops(struct decoder *d, const struct json_value *branch,
 		return p;
 	assert(path_len + sizeof "/ops" <= sizeof d->path);
 	memcpy(d->path + path_len, "/ops", sizeof "/ops");
+	list_ops(mode, op_members, op);
 	p = decoder_check_members(d, ops, op_members);
 	for (size_t i = 0; op_members[i] && p == PROBLEM_NONE; i++) {
 		if (json_member(ops, op_members[i]))
@@ -141,6 +156,10 @@ enum problem branch_decode(struct decoder *d, const struct json_value *v,
 	if (!json_member(v, "participant"))
 		return decoder_reject(d, PROBLEM_MISSING_MEMBER, "participant",
 		                      "every branch needs the address of its participant");
+	if (sub->interactive && json_member(v, "after"))
+		return decoder_reject(d, PROBLEM_UNKNOWN_MEMBER, "after",
+		                      "the branches of an interactive transaction have no order: "
+		                      "its initiator enlists and calls them in its own");
 	p = read_branch_id(d, v, sub, index);
 	if (p == PROBLEM_NONE)
 		p = read_address(d, v, "participant", registry_check, &b->participant);
@@ -149,7 +168,7 @@ enum problem branch_decode(struct decoder *d, const struct json_value *v,
 	if (p == PROBLEM_NONE)
 		p = decoder_read_pairs(d, v, &headers, &b->header, &b->n_header);
 	if (p == PROBLEM_NONE)
-		p = read_ops(d, v, b);
+		p = read_ops(d, v, sub->mode, b);
 	b->timeout_us = timeout_ms * MS_US;
 	if (payload.len) {
 		b->payload = d->text + payload.at;

@@ -104,7 +104,7 @@ static void perform(struct gtx *g, const struct action *act, size_t n)
 			crash_point(CRASH_END_BEFORE_ANSWER);
 			census_count(&g->node->census, (enum census_rate)g->txn.outcome,
 			             clock_mono_us());
-			metrics_count_end(&g->node->metrics, g->txn.outcome,
+			metrics_count_end(&g->node->metrics, g->txn.mode, g->txn.outcome,
 			                  g->ended_us - g->created_us);
 			answer_done(g);
 			break;

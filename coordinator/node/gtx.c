@@ -150,13 +150,16 @@ int gtx_prepare(struct gtx *g, int64_t deadline_mono_us)
 	    .retry = g->spec.retry,
 	    .interactive = g->spec.interactive,
 	    .vote_timeout_us = g->spec.vote_timeout_us,
+	    .undo_confirms = g->spec.undo_confirms,
 	};
 	int rc = txn_init(&g->txn, &g->arena, &config);
 
 	if (rc < 0)
 		return rc;
-	for (unsigned i = 0; i < g->spec.n_branch; i++)
+	for (unsigned i = 0; i < g->spec.n_branch; i++) {
 		g->txn.branch[i].timeout_us = g->spec.branch[i].timeout_us;
+		g->txn.branch[i].after = g->spec.branch[i].after;
+	}
 	g->room = g->spec.n_branch;
 	g->note = arena_alloc(&g->arena, (g->room + 1) * sizeof *g->note);
 	if (!g->note)

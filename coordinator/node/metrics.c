@@ -11,7 +11,8 @@ static const int64_t bound_us[METRICS_BUCKETS - 1] = {
     250000, 500000, 1000000, 2500000, 10000000, 60000000,
 };
 
-void metrics_count_end(struct metrics *m, enum txn_outcome outcome, int64_t duration_us)
+void metrics_count_end(struct metrics *m, enum txn_mode mode, enum txn_outcome outcome,
+                       int64_t duration_us)
 {
 	unsigned i = 0;
 
@@ -19,7 +20,7 @@ void metrics_count_end(struct metrics *m, enum txn_outcome outcome, int64_t dura
 		i++;
 	m->duration_bucket[i]++;
 	m->duration_sum_us += duration_us;
-	m->ended[outcome]++;
+	m->ended[mode][outcome]++;
 }
 
 void metrics_count_call(struct metrics *m, enum event_type verdict)
@@ -43,6 +44,30 @@ static void simple(struct buf *out, const char *name, const char *type, const ch
 {
 	head(out, name, type, help);
 	buf_printf(out, "%s %llu\n", name, (unsigned long long)value);
+}
+
+static void render_ends(const struct metrics *m, struct buf *out)
+{
+	static const char *const total = "assent_transactions_ended_total";
+	static const char *const by_mode = "assent_transactions_ended_by_mode_total";
+
+	head(out, total, "counter", "Ended transactions by outcome.");
+	for (int i = OUTCOME_COMMITTED; i < OUTCOME_MAX; i++) {
+		uint64_t n = 0;
+
+		for (int mode = 1; mode < MODE_MAX; mode++)
+			n += m->ended[mode][i];
+		buf_printf(out, "%s{outcome=\"%s\"} %llu\n", total,
+		           txn_outcome_str((enum txn_outcome)i), (unsigned long long)n);
+	}
+	head(out, by_mode, "counter", "Ended transactions by mode and outcome.");
+	for (int mode = 1; mode < MODE_MAX; mode++) {
+		for (int i = OUTCOME_COMMITTED; i < OUTCOME_MAX; i++)
+			buf_printf(out, "%s{mode=\"%s\",outcome=\"%s\"} %llu\n", by_mode,
+			           txn_mode_str((enum txn_mode)mode),
+			           txn_outcome_str((enum txn_outcome)i),
+			           (unsigned long long)m->ended[mode][i]);
+	}
 }
 
 static void render_durations(const struct metrics *m, struct buf *out)
@@ -154,10 +179,7 @@ void metrics_render(const struct node *node, size_t n_request, struct buf *out)
 	     "Age of the oldest state that somebody waits for and that is not stored.");
 	buf_printf(out, "assent_journal_delay_seconds %.6f\n",
 	           (double)admission_delay_us(&node->admission, clock_mono_us()) / 1e6);
-	head(out, "assent_transactions_ended_total", "counter", "Ended transactions by outcome.");
-	for (int i = OUTCOME_COMMITTED; i < OUTCOME_MAX; i++)
-		buf_printf(out, "assent_transactions_ended_total{outcome=\"%s\"} %llu\n",
-		           txn_outcome_str((enum txn_outcome)i), (unsigned long long)m->ended[i]);
+	render_ends(m, out);
 	render_durations(m, out);
 	render_participants(node, out);
 	render_named(node, out);

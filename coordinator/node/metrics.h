@@ -14,7 +14,7 @@
 
 struct metrics {
 	uint64_t submitted;
-	uint64_t ended[OUTCOME_MAX];
+	uint64_t ended[MODE_MAX][OUTCOME_MAX];
 	uint64_t duration_bucket[METRICS_BUCKETS]; /* not cumulative; the last is +Inf */
 	int64_t duration_sum_us;
 	uint64_t calls[EV_TYPE_MAX];
@@ -25,7 +25,8 @@ struct metrics {
 
 struct node;
 
-void metrics_count_end(struct metrics *m, enum txn_outcome outcome, int64_t duration_us);
+void metrics_count_end(struct metrics *m, enum txn_mode mode, enum txn_outcome outcome,
+                       int64_t duration_us);
 void metrics_count_call(struct metrics *m, enum event_type verdict);
 void metrics_count_request(struct metrics *m, int status);
 /* Prometheus text format, version 0.0.4. `n_request`: requests not answered yet. */

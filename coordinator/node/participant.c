@@ -33,11 +33,6 @@ struct call {
 	struct http_call *http;
 };
 
-static bool is_vote(enum txn_op op, bool one_phase)
-{
-	return op == OP_PREPARE || one_phase;
-}
-
 /* Header lines in one buffer, each ended by a NUL; pointers are taken when it no longer grows. */
 struct header_lines {
 	struct buf text;
@@ -114,8 +109,10 @@ static void add_headers(struct header_lines *h, const struct gtx *g, const struc
 	add_idempotency_key(h, g, b->id, op);
 	if (act->one_phase)
 		add_header(h, "Assent-One-Phase", "true");
+	if (g->txn.undo_confirms && (act->op == OP_CONFIRM || act->op == OP_CANCEL))
+		add_header(h, "Assent-May-Be-Confirmed", "true");
 	/* What a vote is still worth, not how long this call may take. */
-	if (is_vote(act->op, act->one_phase))
+	if (txn_op_votes(act->op, act->one_phase))
 		left_us = g->txn.deadline_us - clock_mono_us();
 	add_deadline(h, g);
 	if (g->traceparent[0])
@@ -358,7 +355,7 @@ static int start(struct call *call, const struct action *act, const char *url, s
 		                                  .body = b->payload ? b->payload : "",
 		                                  .len = b->payload_len,
 		                                  .timeout_us = act->timeout_us,
-		                                  .urgent = !is_vote(act->op, act->one_phase),
+		                                  .urgent = !txn_op_votes(act->op, act->one_phase),
 		                                  .started = on_started,
 		                                  .fn = on_result,
 		                                  .ctx = call,

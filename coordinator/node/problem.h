@@ -80,6 +80,11 @@
 	X(PROBLEM_DUPLICATE_BRANCH, "duplicate_branch", 422, false,                                \
 	  "Two branches have the same id", "The id of a branch is unique within its transaction.", \
 	  "Give each branch an id of its own.")                                                    \
+	X(PROBLEM_INVALID_ORDER, "invalid_order", 422, false, "No such order of branches",         \
+	  "A branch comes after itself, directly or by way of others, or after one that is not "   \
+	  "there.",                                                                                \
+	  "Correct the member after that the pointer names: it lists ids of other branches of "    \
+	  "the same submission.")                                                                  \
 	X(PROBLEM_PARTICIPANT_NOT_ALLOWED, "participant_not_allowed", 422, false,                  \
 	  "The operator does not allow calls to this address",                                     \
 	  "The coordinator calls only participants that its configuration names, and addresses "   \

@@ -10,9 +10,9 @@
 #define LABEL_KEY_MAX   63
 #define LABEL_VALUE_MAX 255
 
-static const char *const top_members[] = {"gid",    "mode",  "branches",    "timeout_ms",
-                                          "labels", "retry", "interactive", "vote_timeout_ms",
-                                          NULL};
+static const char *const top_members[] = {
+    "gid",   "mode",        "branches",        "timeout_ms",         "labels",
+    "retry", "interactive", "vote_timeout_ms", "on_confirm_failure", NULL};
 static const char *const retry_members[] = {"initial_ms", "factor", "cap_ms", "alert_after", NULL};
 
 bool gid_valid(const char *gid, size_t len)
@@ -80,7 +80,7 @@ static enum problem read_branches(struct decoder *d, const struct json_value *ro
 	}
 	if (p == PROBLEM_NONE)
 		d->path[0] = '\0';
-	return p;
+	return p ? p : order_decode(d, v, out);
 }
 
 /* When is it closed, and how long may votes take after that: only interactive transactions ask. */
@@ -101,9 +101,36 @@ static enum problem read_interactive(struct decoder *d, const struct json_value 
 		    d, PROBLEM_UNKNOWN_MEMBER, "vote_timeout_ms",
 		    "only interactive transactions have it; here timeout_ms is the "
 		    "time for the votes");
+	if (out->mode != MODE_TWO_PHASE && json_member(root, "vote_timeout_ms"))
+		return decoder_reject(d, PROBLEM_UNKNOWN_MEMBER, "vote_timeout_ms",
+		                      "nobody votes after the commit in this mode");
 	p = decoder_read_int(d, root, "vote_timeout_ms", (int64_t[]){1, 3600000}, &vote_timeout_ms);
 	out->vote_timeout_us = vote_timeout_ms * MS_US;
 	return p;
+}
+
+static enum problem read_confirm_failure(struct decoder *d, const struct json_value *root,
+                                         struct submission *out)
+{
+	const struct json_value *v = json_member(root, "on_confirm_failure");
+	enum problem p;
+	const char *s;
+	size_t len;
+
+	if (!v)
+		return PROBLEM_NONE;
+	if (out->mode != MODE_TCC)
+		return decoder_reject(d, PROBLEM_UNKNOWN_MEMBER, "on_confirm_failure",
+		                      "only mode \"tcc\" has confirms");
+	p = decoder_expect_type(d, v, JSON_T_STR, "on_confirm_failure");
+	if (p)
+		return p;
+	s = json_str(v, &len);
+	out->undo_confirms = strcmp(s, "cancel") == 0;
+	if (!out->undo_confirms && strcmp(s, "retry") != 0)
+		return decoder_reject(d, PROBLEM_OUT_OF_RANGE, "on_confirm_failure",
+		                      "it is \"retry\" or \"cancel\"");
+	return PROBLEM_NONE;
 }
 
 static enum problem read_retry(struct decoder *d, const struct json_value *root,
@@ -167,15 +194,17 @@ static enum problem read_mode(struct decoder *d, const struct json_value *root, 
 
 	if (!v)
 		return decoder_reject(d, PROBLEM_MISSING_MEMBER, "mode",
-		                      "name the commit protocol, for example \"2pc\"");
+		                      "name the protocol, for example \"2pc\" or \"tcc\"");
 	p = decoder_expect_type(d, v, JSON_T_STR, "mode");
 	if (p)
 		return p;
 	s = json_str(v, &len);
 	*out = txn_mode_parse(s);
-	if (*out != MODE_TWO_PHASE)
+	if (!*out)
 		return decoder_reject(d, PROBLEM_MODE_NOT_SUPPORTED, "mode",
-		                      "\"%.32s\" is not a mode of this version; it has \"2pc\"", s);
+		                      "\"%.32s\" is not a mode of this version; it has \"2pc\" "
+		                      "and \"tcc\"",
+		                      s);
 	return PROBLEM_NONE;
 }
 
@@ -196,6 +225,8 @@ static enum problem read_root(struct decoder *d, const struct json_value *root,
 		p = read_mode(d, root, &out->mode);
 	if (p == PROBLEM_NONE)
 		p = read_interactive(d, root, out);
+	if (p == PROBLEM_NONE)
+		p = read_confirm_failure(d, root, out);
 	timeout_ms = out->interactive ? 60000 : 10000;
 	if (p == PROBLEM_NONE)
 		p = decoder_read_int(d, root, "timeout_ms", (int64_t[]){1, 3600000}, &timeout_ms);

@@ -36,6 +36,7 @@ struct branch_spec {
 	const char *payload;        /* bytes as they came; NULL for none */
 	size_t payload_len;
 	int64_t timeout_us;
+	uint64_t after; /* bit per branch that answers first, directly or not */
 	struct submission_pair *header;
 	size_t n_header;
 	/* Only for branches that were enlisted later: the request's body as it came, which is what
@@ -47,7 +48,8 @@ struct branch_spec {
 struct submission {
 	const char *gid; /* NULL when the body names none */
 	enum txn_mode mode;
-	bool interactive; /* branches may be enlisted until the initiator closes it */
+	bool interactive;   /* branches may be enlisted until the initiator closes it */
+	bool undo_confirms; /* tcc: "on_confirm_failure": "cancel" */
 	struct branch_spec *branch;
 	unsigned n_branch;
 	unsigned branch_cap;

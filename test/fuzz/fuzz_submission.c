@@ -97,6 +97,7 @@ static void same_branch(const struct branch_spec *a, const struct branch_spec *b
 {
 	must(!strcmp(a->id, b->id) && !strcmp(a->participant, b->participant));
 	must(a->timeout_us == b->timeout_us && a->payload_len == b->payload_len);
+	must(a->after == b->after);
 	must(!a->payload == !b->payload);
 	must(!a->payload || memcmp(a->payload, b->payload, a->payload_len) == 0);
 	for (int op = 0; op < OP_MAX; op++) {
@@ -110,6 +111,7 @@ static void same(const struct submission *a, const struct submission *b)
 {
 	must(!a->gid == !b->gid && (!a->gid || !strcmp(a->gid, b->gid)));
 	must(a->mode == b->mode && a->interactive == b->interactive);
+	must(a->undo_confirms == b->undo_confirms);
 	must(a->timeout_us == b->timeout_us && a->vote_timeout_us == b->vote_timeout_us);
 	must(a->retry.initial_us == b->retry.initial_us && a->retry.factor == b->retry.factor);
 	must(a->retry.cap_us == b->retry.cap_us && a->retry.alert_after == b->retry.alert_after);
@@ -142,7 +144,8 @@ static void check_submission(const struct submission *s, const char *text, size_
 {
 	json_t *root = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 
-	must(s->mode == MODE_TWO_PHASE);
+	must(s->mode > 0 && s->mode < MODE_MAX);
+	must(!s->undo_confirms || s->mode == MODE_TCC);
 	must(s->n_branch <= TXN_BRANCH_MAX && (s->n_branch > 0 || s->interactive));
 	must(s->timeout_us >= 1000 && s->timeout_us <= INT64_C(3600000) * 1000);
 	must(s->n_label <= LABEL_MAX && (!s->gid || gid_valid(s->gid, strlen(s->gid))));

@@ -15,11 +15,14 @@ def two(part, **members):
                  "branches": [part.branch("a"), part.branch("b")]}, **members)
 
 
+DECIDED = ("commit", "rollback", "confirm", "cancel")
+
+
 def told(part):
     """What each branch of each transaction was told to do in the end."""
     heard = {}
     for call in part.calls():
-        if call.op in ("commit", "rollback") and "Assent-One-Phase" not in call.headers:
+        if call.op in DECIDED and "Assent-One-Phase" not in call.headers:
             heard.setdefault((call.headers["Assent-Gid"], call.name), set()).add(call.op)
     return heard
 

@@ -15,12 +15,17 @@ import threading
 
 import requests
 
-from .load import QUICK, agreed, told
+from .load import DECIDED, QUICK, agreed, told
 from .participant import Answer, Participant
 from .wait import wait_until
 
 ENDED = ("committed", "aborted", "mixed")
-KINDS = ("pair", "refused", "single", "look", "slow", "clumsy", "grown", "undone", "left", "empty")
+KINDS = ("pair", "refused", "single", "tried", "look", "slow", "clumsy", "grown", "undone", "frozen",
+         "left", "empty", "declined", "thawed")
+ABORTED = ("refused", "undone", "left", "declined", "thawed")
+VOTES = ("prepare", "try")
+TOLD = {"2pc": {"committed": {"commit"}, "aborted": {"rollback"}},
+        "tcc": {"committed": {"confirm"}, "aborted": {"cancel"}}}
 PLENTY = 1000000  # of everything in the shop at first
 AMPLE_MS = 600000  # no deadline may pass because the machine is busy
 
@@ -32,20 +37,20 @@ def fill(shop):
 
 class Party(Participant):
     """What they do follows from their names: `yes`; `no` refuses; `look` is read-only; `slow` has
-    to be asked twice to prepare; `clumsy` answers the first decision with a mistake (an alert,
+    to be asked twice to prepare or try; `clumsy` answers the first decision with a mistake (an alert,
     closed by the second). Two branches of one transaction are told apart by a suffix: yes-2."""
 
     def arrived(self, call):
         super().arrived(call)
         role, gid = call.name.split("-")[0], call.headers["Assent-Gid"]
         first = len(self.calls(call.name, call.op, gid)) == 1
-        if role == "no" and call.op == "prepare":
+        if role == "no" and call.op in VOTES:
             return Answer(409, '{"reason":"no"}')
-        if role == "look" and call.op == "prepare":
+        if role == "look" and call.op in VOTES:
             return Answer(200, '{"vote":"read_only"}')
-        if role == "slow" and call.op == "prepare" and first:
+        if role == "slow" and call.op in VOTES and first:
             return Answer(503)
-        if role == "clumsy" and call.op in ("commit", "rollback") and first:
+        if role == "clumsy" and call.op in DECIDED and first:
             return Answer(400)
         return Answer(200)
 
@@ -144,9 +149,16 @@ class Client:
     def clumsy(self, gid):
         self.submit(gid, "clumsy", "yes")
 
-    def begin(self, gid, timeout_ms=AMPLE_MS):
-        body = {"mode": "2pc", "interactive": True, "retry": QUICK, "timeout_ms": timeout_ms,
-                "vote_timeout_ms": AMPLE_MS}
+    def tried(self, gid):
+        self.submit(gid, "slow", "look", "clumsy", mode="tcc")
+
+    def declined(self, gid):
+        self.submit(gid, "yes", "no", mode="tcc")
+
+    def begin(self, gid, timeout_ms=AMPLE_MS, mode="2pc"):
+        body = {"mode": mode, "interactive": True, "retry": QUICK, "timeout_ms": timeout_ms}
+        if mode == "2pc":
+            body["vote_timeout_ms"] = AMPLE_MS
         return self.ask(gid, "begin", "/v1/transactions/" + gid, "PUT", body).taken
 
     def enlist(self, gid, name):
@@ -159,6 +171,16 @@ class Client:
 
     def undone(self, gid):
         if self.begin(gid) and self.enlist(gid, "yes"):
+            self.ask(gid, "rollback", "/v1/transactions/%s/rollback" % gid)
+
+    def frozen(self, gid):
+        """Whoever tries the branches is no business of the coordinator's."""
+        if (self.begin(gid, mode="tcc") and self.enlist(gid, "yes")
+                and self.enlist(gid, "clumsy")):
+            self.ask(gid, "commit", "/v1/transactions/%s/commit" % gid, wait=10)
+
+    def thawed(self, gid):
+        if self.begin(gid, mode="tcc") and self.enlist(gid, "yes"):
             self.ask(gid, "rollback", "/v1/transactions/%s/rollback" % gid)
 
     def left(self, gid):
@@ -212,12 +234,14 @@ class Mix:
         state = dict(db.query("SELECT gid, state FROM assent.transactions WHERE gid LIKE %s",
                               self.name + "-%"))
         for call in calls:
-            asked = call.op == "prepare" or "Assent-One-Phase" in call.headers
+            asked = call.op in VOTES or "Assent-One-Phase" in call.headers
             known = state.get(call.headers["Assent-Gid"])
             if asked:
                 assert known not in (None, "active"), (call, call.headers["Assent-Gid"], known)
             else:
                 wanted = {"commit": ("committing", "committed"),
+                          "confirm": ("confirming", "committed"),
+                          "cancel": ("cancelling", "aborted"),
                           "rollback": ("aborting", "aborted")}[call.op]
                 assert known in wanted, (call, call.headers["Assent-Gid"], known)
 
@@ -232,7 +256,7 @@ class Mix:
         for (gid, _), ops in told(self.party).items():
             heard.setdefault(gid, set()).update(ops)
         for gid, txn in found.items():
-            ops = {"committed": {"commit"}, "aborted": {"rollback"}}[txn["outcome"]]
+            ops = TOLD[txn["mode"]][txn["outcome"]]
             assert heard.get(gid, ops) == ops, (gid, txn, heard[gid])
         agreed(self.party)
         self._check_nothing_left(assentd.db)
@@ -278,7 +302,8 @@ class Mix:
         if said in ENDED:
             assert said == txn["outcome"], (note, txn)
         if note.what == "submit":
-            assert txn["outcome"] == ("aborted" if "refused" in note.gid else "committed"), txn
+            kind = note.gid.split("-")[1]
+            assert txn["outcome"] == ("aborted" if kind in ABORTED else "committed"), txn
         elif note.what == "enlist":
             branch = json.loads(note.body)["id"]
             assert branch in [b["id"] for b in txn["branches"]], (note, txn)

@@ -13,7 +13,7 @@ import pytest
 
 from harness.guard import Guard
 from harness.load import alive
-from harness.mix import KINDS, Mix, Party, fill
+from harness.mix import ABORTED, KINDS, Mix, Party, fill
 from harness.postgres import Database, connect
 from harness.system import Assentd, Shop, binary
 from harness.wait import wait_until
@@ -200,8 +200,7 @@ def test_the_load_itself(yard, party):
     wait_until(lambda: len(mix.answered()) > 300 and 201 in mix.orders.values(), 60, "300 answers")
     found = mix.check(yard.assentd)
     ends = {(gid.split("-")[1], txn["outcome"]) for gid, txn in found.items()}
-    aborted = {"refused", "undone", "left"}
-    assert ends == {(k, "aborted" if k in aborted else "committed") for k in KINDS}
+    assert ends == {(k, "aborted" if k in ABORTED else "committed") for k in KINDS}
 
 
 @pytest.mark.parametrize("point", WALKED + AGAIN)
