@@ -1,6 +1,5 @@
 #include "io/kept.h"
 
-#include <assert.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +24,8 @@ int kept_init(struct kept *k)
 
 void kept_release(struct kept *k)
 {
-	assert(k->named.n == 0);
+	for (size_t fd = 0; fd < k->n_fd; fd++)
+		kept_close(k, (int)fd);
 	map_release(&k->named);
 	free(k->by_fd);
 }
@@ -55,6 +55,7 @@ int kept_open(struct kept *k, int fd)
 		free(s);
 		return ERR_NOMEM;
 	}
+	kept_close(k, fd);
 	s->fd = fd;
 	k->by_fd[fd] = s;
 	list_push(&k->fresh, &s->fresh);
@@ -101,7 +102,7 @@ static bool has_ports(int fd, int from_port, int to_port)
 	return port_of(fd, getsockname) == from_port && port_of(fd, getpeername) == to_port;
 }
 
-static void name(struct kept *k, const struct kept_ends *ends)
+int kept_name(struct kept *k, const struct kept_ends *ends)
 {
 	LIST_FOR_EACH (link, &k->fresh) {
 		struct kept_socket *s = container_of(link, struct kept_socket, fresh);
@@ -113,20 +114,16 @@ static void name(struct kept *k, const struct kept_ends *ends)
 		len = put_ends(ends, s->ends);
 		if (map_put(&k->named, &s->node, s->ends, len) < 0)
 			s->ends[0] = '\0';
-		return;
+		return s->fd;
 	}
+	return -1;
 }
 
-bool kept_speaks(struct kept *k, const struct kept_ends *ends, bool fresh)
+bool kept_speaks(const struct kept *k, const struct kept_ends *ends)
 {
 	char text[ENDS_MAX], byte;
-	struct map_node *n;
+	struct map_node *n = map_get(&k->named, text, put_ends(ends, text));
 
-	if (fresh) {
-		name(k, ends);
-		return false;
-	}
-	n = map_get(&k->named, text, put_ends(ends, text));
 	return n == NULL || recv(container_of(n, struct kept_socket, node)->fd, &byte, 1,
 	                         MSG_PEEK | MSG_DONTWAIT) >= 0;
 }

@@ -6,8 +6,9 @@
  * it had announced, would give that to the next request, perhaps another transaction's vote.
  * curl (7.88) uses such a connection all the same, and does not say which socket it is.
  *
- * Calling sequence, per connection: kept_open when its socket is made; kept_speaks before each
- * request; kept_close when the socket is closed.
+ * Calling sequence, per connection: kept_open when its socket is made; kept_name before the first
+ * request and kept_speaks before each other; kept_close when the socket is closed. One that is closed
+ * while it is being made is closed without a word: it goes when its number comes again.
  */
 #ifndef IO_KEPT_H
 #define IO_KEPT_H
@@ -33,14 +34,14 @@ struct kept_ends {
 };
 
 int kept_init(struct kept *k) MUSTCHECK;
-/* All sockets must have been closed. */
 void kept_release(struct kept *k);
 
 int kept_open(struct kept *k, int fd) MUSTCHECK;
 void kept_close(struct kept *k, int fd);
 
-/* Whether there is something to be read, be it the end; also when the socket is not known. Of a
- * `fresh` connection the ends are noted, and it may say what it likes. */
-bool kept_speaks(struct kept *k, const struct kept_ends *ends, bool fresh);
+/* Notes the ends. Its socket; -1 when it is not known. */
+int kept_name(struct kept *k, const struct kept_ends *ends);
+/* Whether there is something to be read, be it the end; also when the socket is not known. */
+bool kept_speaks(const struct kept *k, const struct kept_ends *ends);
 
 #endif /* IO_KEPT_H */

@@ -101,7 +101,14 @@ static int before_request(void *ctx, char *to, char *from, int to_port, int from
 	long n_new = 0;
 
 	curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &n_new);
-	t->stale = kept_speaks(&t->all->kept, &ends, n_new > 0);
+	if (n_new > 0) {
+		int fd = kept_name(&t->all->kept, &ends);
+
+		if (fd >= 0)
+			watches_keep(&t->all->watches, fd);
+		return CURL_PREREQFUNC_OK;
+	}
+	t->stale = kept_speaks(&t->all->kept, &ends);
 	return t->stale ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 

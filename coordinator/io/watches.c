@@ -10,7 +10,7 @@ struct watch {
 	struct watches *all;
 	int fd;
 	struct loop_fd *loop_fd; /* NULL: not in the loop */
-	bool connection;
+	bool kept;
 	bool idle; /* in the loop without anybody who waits */
 };
 
@@ -84,18 +84,20 @@ static struct watch *watch_new(struct watches *ws, int fd)
 int watches_open(struct watches *ws, int family, int type, int protocol)
 {
 	int fd = socket(family, type | SOCK_CLOEXEC, protocol);
-	struct watch *w;
 
-	if (fd < 0)
-		return -1;
-	watch_free(watch_at(ws, fd));
-	w = watch_new(ws, fd);
-	if (w == NULL) {
-		close(fd);
-		return -1;
-	}
-	w->connection = true;
+	if (fd >= 0)
+		watch_free(watch_at(ws, fd));
 	return fd;
+}
+
+void watches_keep(struct watches *ws, int fd)
+{
+	struct watch *w = watch_at(ws, fd);
+
+	if (w == NULL)
+		w = watch_new(ws, fd);
+	if (w != NULL)
+		w->kept = true;
 }
 
 int watches_close(struct watches *ws, int fd)
@@ -106,7 +108,7 @@ int watches_close(struct watches *ws, int fd)
 
 static void rest(struct watch *w)
 {
-	if (w == NULL || !w->connection) {
+	if (w == NULL || !w->kept) {
 		watch_free(w);
 		return;
 	}

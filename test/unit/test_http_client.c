@@ -1,6 +1,7 @@
 /*
  * test_http_client.c - the HTTP client against our server and against one that misbehaves.
  */
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -378,6 +379,36 @@ static void test_unreachable_peers(void **state)
 	assert_int_equal(w->result.err, ERR_RESOLVE);
 }
 
+/* Its queue is full, and the next connection is never answered: the deadline comes while curl still
+ * connects. Such a socket is closed without a word to us. */
+static void test_timeout_while_connecting(void **state)
+{
+	struct world *w = *state;
+	struct tag silent = {.w = w, .letter = 's'}, next = {.w = w, .letter = 'n'};
+	struct sockaddr_in address = {.sin_family = AF_INET,
+	                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(address);
+	int listener = socket(AF_INET, SOCK_STREAM, 0);
+	int filler = socket(AF_INET, SOCK_STREAM, 0);
+	char url[64];
+
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, len), 0);
+	assert_int_equal(listen(listener, 0), 0);
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &len), 0);
+	assert_int_equal(connect(filler, (struct sockaddr *)&address, len), 0);
+	snprintf(url, sizeof(url), "http://127.0.0.1:%u", ntohs(address.sin_port));
+	for (unsigned i = 0; i < 6; i += 2) {
+		world_call_to(&silent, url, "/x", NULL, false, 30);
+		loop_until_count(w->loop, &w->n_result, i + 1);
+		assert_int_equal(w->result.err, ERR_TIMEOUT);
+		world_call(&next, "/a", "x");
+		loop_until_count(w->loop, &w->n_result, i + 2);
+		assert_int_equal(w->result.err, 0);
+	}
+	close(filler);
+	close(listener);
+}
+
 static void test_idle_peers_are_forgotten(void **state)
 {
 	struct world *w = *state;
@@ -410,6 +441,7 @@ int main(void)
 	    T(test_kept_connection_closed_by_peer),
 	    T(test_oversized_replies),
 	    T(test_unreachable_peers),
+	    T(test_timeout_while_connecting),
 	    T(test_idle_peers_are_forgotten),
 	};
 
