@@ -5,7 +5,7 @@
  * order-42 with the branches stock, account and order, and waits for its end: 201 committed, 409
  * aborted, 202 not known yet. Posting the same order again is safe and gives the same answer. The
  * order's row is written by the order's own branch, so that it is placed if and only if the goods
- * and the money were taken.
+ * and the money were taken. The member "mode" says how: "2pc" (if there is none) or "tcc".
  *
  *	order --listen 127.0.0.1:7480 --database CONNINFO
  */
@@ -64,7 +64,7 @@ static const char check_sql[] =
     " WHEN coalesce(u, '') !~ '^[1-9][0-9]{0,17}$' THEN 'user must be a positive number'"
     " WHEN coalesce(amount, '') !~ '^(0|[1-9][0-9]{0,11})$'"
     "  THEN 'amount must be a whole number from 0 to 999999999999'"
-    " WHEN mode NOT IN ('2pc') THEN 'mode must be 2pc' END,"
+    " WHEN mode NOT IN ('2pc', 'tcc') THEN 'mode must be 2pc or tcc' END,"
     " id, mode, u,"
     " format('{\"sku\":%s,\"n\":%s}', to_json(sku), n),"
     " format('{\"user\":%s,\"amount\":%s}', u, amount),"

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """assent at work: what `make run` shows.
 
-Starts a coordinator with a private PostgreSQL and three services in a temporary directory, places
-orders while killing what can be killed, shows what every database holds afterwards, and goes on
+Starts a coordinator with a private PostgreSQL and its services in a temporary directory, places
+orders in each mode while killing what can be killed, shows what every database holds, and goes on
 serving until Ctrl-C. ONCE=1 stops after the table; the exit status is 0 when all lines are ok.
 Nothing is left behind, however this script ends.
 """
@@ -28,6 +28,8 @@ except ImportError as error:
 
 PORTS = {"assentd": 7470, "order": 7480, "stock": 7481, "account": 7482}
 TEA, BALANCE = 100, 1000
+MODES = ("2pc", "tcc")
+N_SCENARIO = 2 * len(MODES) + 3
 PR_SET_PDEATHSIG = 1
 
 
@@ -90,28 +92,28 @@ class Demo:
         thread.start()
         return thread, answer
 
-    def committed(self, number, goods, amount):
+    def committed(self, number, goods, amount, mode="2pc"):
         """Do an order that must succeed, and go on from what it takes."""
         self.tea, self.money = self.tea - goods, self.money - amount
         self.orders += 1
-        return self.place(number, n=goods, amount=amount)
+        return self.place(number, n=goods, amount=amount, mode=mode)
 
-    def describe(self, outcome, orders, tea, money, prepared):
-        return "%-9s orders=%d tea=%d balance=%d prepared=%d" % (
-            outcome, orders, tea, money, prepared)
+    def describe(self, outcome, orders, tea, money, held):
+        """What is held is prepared, reserved or frozen."""
+        return "%-9s orders=%d tea=%d balance=%d held=%d" % (outcome, orders, tea, money, held)
 
     def check(self, scenario, outcome, placed):
         thread, answer = placed
         thread.join(40)
         status = {"committed": 201, "aborted": 409}[outcome]
         try:
-            wait_until(lambda: not self.shop.prepared(), 10)
+            wait_until(lambda: not self.shop.held(), 10)
         except AssertionError:
             pass  # the table says so
         expected = self.describe(outcome, self.orders, self.tea, self.money, 0)
         seen = self.describe(answer[1].get("outcome", "?") if answer else "no answer",
                              len(self.shop.orders()), self.shop.goods(), self.shop.balance(),
-                             len(self.shop.prepared()))
+                             len(self.shop.held()))
         ok = expected == seen and answer[0] == status
         self.rows.append((scenario, expected, seen, "ok" if ok else "NOT OK"))
         say("  %s: %s" % (scenario, "ok" if ok else "NOT OK"))
@@ -121,43 +123,56 @@ class Demo:
         wait_until(lambda: all(s.db.prepared() for s in services), 10,
                    "the votes of " + ", ".join(s.name for s in services))
 
-    def place_and_commit(self):
-        self.check("order placed", "committed", self.committed(1, 2, 30))
+    def place_and_commit(self, number, mode):
+        self.check(mode + ": order placed", "committed", self.committed(number, 2, 30, mode))
 
-    def place_and_refuse(self):
-        # User 8 has 20: account refuses, and what stock and order prepared is rolled back.
-        self.check("too little money", "aborted",
-                   self.place(2, n=3, user=8, amount=30))
+    def place_and_refuse(self, number, mode):
+        # User 8 has 20: account refuses, and what stock and order have done is undone.
+        self.check(mode + ": too little money", "aborted",
+                   self.place(number, n=3, user=8, amount=30, mode=mode))
 
     def kill_service(self):
         self.shop.account.pause()
-        placed = self.committed(3, 5, 100)
+        placed = self.committed("s1", 5, 100)
         self.wait_voted(self.shop.order, self.shop.stock)
         self.shop.stock.kill9()
         self.shop.account.resume()
         self.shop.stock.start()
-        self.check("stock killed after its vote", "committed", placed)
+        self.check("2pc: stock killed after its vote", "committed", placed)
+
+    def kill_holder(self):
+        """What a try has reserved waits for its confirm, and the rows are not locked."""
+        self.shop.account.pause()
+        placed = self.committed("s2", 1, 20, "tcc")
+        wait_until(lambda: self.shop.stock.db.value("SELECT sum(reserved) FROM stock"), 10,
+                   "the reservation")
+        self.shop.stock.kill9()
+        self.shop.account.resume()
+        self.shop.stock.start()
+        self.check("tcc: stock killed after its try", "committed", placed)
 
     def kill_coordinator(self):
         shop = self.shop
         shop.account.pause()
-        placed = self.committed(4, 1, 70)
+        placed = self.committed("c1", 1, 70)
         self.wait_voted(shop.order, shop.stock)
         # Stock stands still from here on: the transaction cannot end before the crash.
         shop.stock.pause()
         shop.account.resume()
-        self.assentd.wait_state("order-4", "committing")
+        self.assentd.wait_state("order-c1", "committing")
         self.assentd.kill9()
         shop.stock.resume()
         self.assentd.start()
-        self.check("coordinator killed, decided", "committed", placed)
+        self.check("2pc: coordinator killed, decided", "committed", placed)
 
     def run(self):
         self.start()
-        say("running four scenarios")
-        self.place_and_commit()
-        self.place_and_refuse()
+        say("running %d scenarios" % N_SCENARIO)
+        for number, mode in enumerate(MODES):
+            self.place_and_commit(2 * number + 1, mode)
+            self.place_and_refuse(2 * number + 2, mode)
         self.kill_service()
+        self.kill_holder()
         self.kill_coordinator()
         self.print_table()
 
@@ -171,7 +186,7 @@ class Demo:
         say()
 
     def ok(self):
-        return len(self.rows) == 4 and all(row[3] == "ok" for row in self.rows)
+        return len(self.rows) == N_SCENARIO and all(row[3] == "ok" for row in self.rows)
 
     def print_addresses(self):
         say("coordinator  %s" % self.assentd.url)

@@ -14,6 +14,7 @@ from harness.system import Assentd, Shop
 from harness.wait import wait_until
 
 TEA, COFFEE, BALANCE, BALANCE_8 = 100, 50, 1000, 20
+MODES = ("2pc", "tcc")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def world():
 def shop(world):
     """With full shelves."""
     shop = world[1]
-    wait_until(lambda: not shop.prepared(), what="no prepared transaction")
+    wait_until(lambda: not shop.held(), what="nothing held")
     refill(shop)
     return shop
 
@@ -44,7 +45,7 @@ def refill(shop, tea=TEA, balance=BALANCE):
 
 def adds_up(shop, tea=TEA, balance=BALANCE):
     """Goods and money are where the orders say, and nothing hangs in between."""
-    wait_until(lambda: not shop.prepared(), 20, lambda: "an end of %s" % shop.prepared())
+    wait_until(lambda: not shop.held(), 20, lambda: "an end of %s" % shop.held())
     orders = shop.orders().values()
     assert shop.goods() == tea - sum(n for sku, n, _, _ in orders if sku == "tea")
     assert shop.goods("coffee") == COFFEE - sum(n for sku, n, _, _ in orders if sku == "coffee")
@@ -52,8 +53,14 @@ def adds_up(shop, tea=TEA, balance=BALANCE):
     assert shop.balance(8) == BALANCE_8 - sum(a for _, _, user, a in orders if user == 8)
 
 
-def test_committed(world, shop, gid):
-    status, body = shop.place(gid, n=2, amount=30)
+@pytest.fixture(params=MODES)
+def mode(request):
+    """The first is what is meant by an order that says nothing."""
+    return {} if request.param == MODES[0] else {"mode": request.param}
+
+
+def test_committed(world, shop, gid, mode):
+    status, body = shop.place(gid, n=2, amount=30, **mode)
     assert (status, body) == (201, {"id": gid, "gid": "order-" + gid, "outcome": "committed"})
     assert shop.orders() == {gid: ("tea", 2, 7, 30)}
     assert (shop.goods(), shop.balance()) == (TEA - 2, BALANCE - 30)
@@ -67,25 +74,26 @@ def test_committed(world, shop, gid):
     {"sku": "coffee", "n": COFFEE + 1}, {"user": 8, "amount": BALANCE_8 + 1}, {"sku": "unknown"},
     {"user": 99}, {"sku": "coffee", "n": COFFEE + 1, "user": 8, "amount": BALANCE_8 + 1}],
     ids=["goods", "money", "sku", "user", "both"])
-def test_refused(world, shop, gid, order):
-    status, body = shop.place(gid, **order)
+def test_refused(world, shop, gid, order, mode):
+    status, body = shop.place(gid, **order, **mode)
     assert (status, body["outcome"]) == (409, "aborted")
     assert shop.orders() == {}
     assert world[0].client.ended("order-" + gid)["outcome"] == "aborted"
     adds_up(shop)
 
 
-def test_same_order_twice(shop, gid):
-    answers = [shop.place(gid, n=2, amount=30) for _ in range(3)]
+def test_same_order_twice(shop, gid, mode):
+    answers = [shop.place(gid, n=2, amount=30, **mode) for _ in range(3)]
     assert answers == [answers[0]] * 3 and answers[0][0] == 201
-    assert shop.place(gid, n=3, amount=30)[0] == 422
+    assert shop.place(gid, n=3, amount=30, **mode)[0] == 422
+    assert shop.place(gid, n=2, amount=30, **({} if mode else {"mode": "tcc"}))[0] == 422
     assert (shop.goods(), shop.balance()) == (TEA - 2, BALANCE - 30)
     adds_up(shop)
 
 
-def test_same_order_at_once(shop, gid):
+def test_same_order_at_once(shop, gid, mode):
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: shop.place(gid, n=2, amount=30), range(8)))
+        answers = list(pool.map(lambda _: shop.place(gid, n=2, amount=30, **mode), range(8)))
     assert {a[0] for a in answers} == {201}
     assert (shop.goods(), shop.balance()) == (TEA - 2, BALANCE - 30)
     adds_up(shop)
@@ -94,7 +102,8 @@ def test_same_order_at_once(shop, gid):
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"id":"x"}', '{"id":"a b","sku":"tea","n":1,'
                                   '"user":7,"amount":1}', '{"id":"x","sku":"tea","n":-1,"user":7,'
                                   '"amount":1}', '{"id":"x","sku":"tea","n":1,"user":7,'
-                                  '"amount":-5}', "\x00", '{"id":"\\u0000","sku":"tea"}'])
+                                  '"amount":-5}', '{"id":"x","sku":"tea","n":1,"user":7,'
+                                  '"amount":1,"mode":"4pc"}', "\x00", '{"id":"\\u0000","sku":"tea"}'])
 def test_bad_order(shop, body):
     reply = requests.post(shop.order.url + "/orders", data=body.encode(), timeout=20)
     assert reply.status_code == 400, reply.text
@@ -102,11 +111,11 @@ def test_bad_order(shop, body):
     adds_up(shop)
 
 
-def test_fifty_at_once_on_one_sku(world, shop, gid):
+def test_fifty_at_once_on_one_sku(world, shop, gid, mode):
     """They queue for one row; there is tea for 40 of them."""
     refill(shop, tea=40)
     with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda i: shop.place("%s.%d" % (gid, i)), range(50)))
+        answers = list(pool.map(lambda i: shop.place("%s.%d" % (gid, i), **mode), range(50)))
     outcomes = {"%s.%d" % (gid, i): a for i, a in enumerate(answers)}
     late = [o for o, a in outcomes.items() if a[0] not in (201, 409)]
     for order in late:  # whoever was told "not known yet" asks again
@@ -150,7 +159,7 @@ def test_stock_is_down_when_it_is_to_roll_back(guard, gid):
 
 
 class Customers:
-    """They order without pause, and remember what they were told."""
+    """They order without pause, each in a mode of his own, and remember what they were told."""
 
     def __init__(self, shop, n=6):
         self.shop, self.told, self.odd = shop, {}, []
@@ -161,7 +170,7 @@ class Customers:
 
     def _run(self, worker):
         dice = random.Random(worker)
-        number = 0
+        number, mode = 0, MODES[worker % len(MODES)]
         while not self._stop.is_set():
             order = "%d.%d" % (worker, number)
             number += 1
@@ -169,7 +178,7 @@ class Customers:
             user, amount = (8, BALANCE_8 + 1) if number % 8 == 0 else (7, dice.randrange(1, 9))
             try:
                 status, body = self.shop.place(order, n=dice.randrange(1, 4), user=user,
-                                               amount=amount)
+                                               amount=amount, mode=mode)
             except (requests.RequestException, ValueError):
                 self.told[order] = "lost"
                 self._stop.wait(0.05)

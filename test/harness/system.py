@@ -138,15 +138,15 @@ class Shop:
         self.order.start()
         return self
 
-    def place(self, order_id, sku="tea", n=1, user=7, amount=10, timeout=40):
+    def place(self, order_id, sku="tea", n=1, user=7, amount=10, timeout=40, **more):
         """Status and body of POST /orders."""
         reply = requests.post(self.order.url + "/orders", timeout=timeout, json={
-            "id": order_id, "sku": sku, "n": n, "user": user, "amount": amount})
+            "id": order_id, "sku": sku, "n": n, "user": user, "amount": amount, **more})
         return reply.status_code, reply.json()
 
     def orders(self):
-        """Rows by id: (sku, n, user, amount)."""
-        rows = self.order.db.query("SELECT id, sku, n, user_id, amount FROM orders")
+        """Rows by id: (sku, n, user, amount). Without those that are only reserved."""
+        rows = self.order.db.query("SELECT id, sku, n, user_id, amount FROM orders WHERE placed")
         return {r[0]: tuple(r[1:]) for r in rows}
 
     def goods(self, sku="tea"):
@@ -158,3 +158,11 @@ class Shop:
     def prepared(self):
         """Names of all prepared transactions, of the three databases."""
         return sum((s.db.prepared() for s in self.services), [])
+
+    def held(self):
+        """All that waits for a decision: prepared, reserved, frozen."""
+        def value(service, sql):
+            return [(service.name, n) for n in [service.db.value(sql)] if n]
+        return (self.prepared() + value(self.stock, "SELECT sum(reserved) FROM stock")
+                + value(self.account, "SELECT sum(frozen) FROM account")
+                + value(self.order, "SELECT count(*) FROM orders WHERE NOT placed"))
