@@ -4,10 +4,15 @@ becomes of the transaction, what the operator gets to read, and that nobody else
 What whole answers mean is in e2e/test_answers.py."""
 
 import gzip
+import os
+import select
+import socket
 
 import pytest
 
-from harness.rogue import Rogue, forever, ok, raw, reply, silent
+from harness.participant import Answer, Gate
+from harness.rogue import Rogue, behind, forever, ok, raw, reply, silent
+from harness.system import BUILD, Assentd
 from harness.wait import wait_until
 
 QUICK = {"initial_ms": 10, "cap_ms": 100, "alert_after": 1}
@@ -222,3 +227,165 @@ def test_what_comes_unasked_answers_nothing(api, part, rogue, gids, extra, late)
     wait_until(lambda: [(a["status"], a["verdict"]) for a in attempts(api, gid, "a", "prepare")]
                == [(409, "no")], what="the attempt")
     assert len(rogue.calls("a", "prepare")) == 2
+
+
+def kept_and_lost(process):
+    """On a connection that is kept: the call comes, is processed or not, and there is no answer.
+    Elsewhere all is well."""
+    def play(line):
+        if line.n_call > 1:
+            if process:
+                play.processed += 1
+            line.close()
+        else:
+            play.processed += 1
+            line.send(reply(200))
+    play.processed = 0
+    return play
+
+
+@pytest.mark.parametrize("op", ["prepare", "commit"])
+@pytest.mark.parametrize("process", [True, False])
+def test_connection_closed_under_a_call(api, part, rogue, gids, op, process):
+    """It is called again, as the same call, whether or not the first got through: nobody can know.
+    A vote counts once, however often it is given."""
+    play, held = kept_and_lost(process), Gate()
+    rogue.on("a", op, play)
+    part.on("b", "prepare", Answer(200), Answer(200, gate=held))
+    body = two(rogue.branch("a"), part.branch("b"))
+    rogue.on("a", "prepare" if op == "commit" else "commit", raw(reply(200)))
+    assert api.put(gids(), two(rogue.branch("a"), part.branch("b")), wait=20)[
+        "outcome"] == "committed"
+    gid = gids()
+    assert api.put(gid, body).status == 202
+    if op == "prepare":
+        wait_until(lambda: branch_of(api.txn(gid), "a")["state"] == "prepared", 20, "a vote")
+        # Two yes from one branch are not one from each.
+        part.wait_calls(2, "b", "prepare")
+        assert api.txn(gid)["state"] == "preparing" and not rogue.calls("a", "commit", gid)
+    held.open()
+    assert api.ended(gid)["outcome"] == "committed"
+    calls = rogue.calls("a", op, gid)
+    assert len(calls) >= 2
+    assert {c.headers["Idempotency-Key"] for c in calls} == {calls[0].headers["Idempotency-Key"]}
+    assert len({(c.body, c.path) for c in calls}) == 1
+    verdicts = wait_until(lambda: [a["verdict"] for a in attempts(api, gid, "a", op)],
+                          what="history")
+    assert verdicts[-1] == ("yes" if op == "prepare" else "done")
+    assert set(verdicts[:-1]) <= {"unknown"}
+    assert not rogue.calls("a", "rollback") and not part.calls("b", "rollback")
+
+
+def test_connections_that_all_died(api, part, rogue, gids):
+    """A participant's restart: what was kept is dead, and no call is lost or fails by it."""
+    gate = Gate()
+    rogue.on("a", "prepare", behind(gate, ok))
+    body = two(rogue.branch("a"), part.branch("b"))
+    first = [gids() for _ in range(24)]
+    for gid in first:
+        assert api.put(gid, body).status == 202
+    rogue.wait_calls(24, "a", "prepare")
+    gate.open()
+    for gid in first:
+        assert api.ended(gid)["outcome"] == "committed"
+    n_line = len(rogue.lines)
+    assert n_line >= 24
+    for line in rogue.lines:
+        line.close()
+    rogue.on("a", "prepare", ok)
+    again = [gids() for _ in range(24)]
+    for gid in again:
+        assert api.put(gid, body, wait=20)["outcome"] == "committed"
+        assert {(a["attempt"], a["verdict"]) for a in attempts(api, gid, "a", "prepare")} <= {
+            (1, "yes")}
+
+
+class Names:
+    """What the name server does for names in .test: hang, fail or serve (test/shim/names.c)."""
+
+    def __init__(self, guard):
+        self.path = guard.path("names")
+        self.env = {"LD_PRELOAD": os.path.join(BUILD, "test", "names.so"), "NAMES_FILE": self.path}
+        self.do("hang")
+
+    def do(self, what):
+        with open(self.path + ".new", "w", encoding="ascii") as f:
+            f.write(what)
+        os.replace(self.path + ".new", self.path)
+
+
+def test_name_server_that_never_answers(guard, part, gids):
+    """Look-ups hang: others go on, the daemon stops as fast as ever, and when names are served
+    again everything ends."""
+    names = Names(guard)
+    assentd = Assentd(guard, args=["--participant-allow", "http://loopback:*,http://lost.test:*"])
+    assentd.env = names.env
+    api = assentd.start().client
+    lost = {"id": "x", "participant": "http://lost.test:%d/x" % part.port, "timeout_ms": 500}
+    waiting = [gids() for _ in range(32)]
+    for gid in waiting:
+        assert api.put(gid, two(lost, part.branch("b"))).status == 202
+    part.wait_calls(32, "b", "prepare")
+
+    def figure():
+        return next((p for p in api.get("/v1/admin/participants")["participants"]
+                     if p["participant"].startswith("http://lost.test")), {})
+    wait_until(lambda: figure().get("last_error") == "timed out: its host name was not resolved",
+               20, lambda: "the look-ups to be given up: %s" % figure())
+    for _ in range(30):
+        assert api.put(gids(), two(part.branch("a"), part.branch("b")), wait=10)[
+            "outcome"] == "committed"
+    assert assentd.stop(10) == 0
+    names.do("fail")
+    assentd.start()
+    api = assentd.client
+    wait_until(lambda: figure().get("last_error") == "host name not resolved", 20,
+               lambda: "the look-ups to fail: %s" % figure())
+    assert not part.calls("x")
+    names.do("serve")
+    for gid in waiting:
+        assert api.ended(gid, 30)["outcome"] == "committed"
+
+
+class Deaf:
+    """It listens, its queue of connections is full, and nobody takes any out."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self.port = self.listener.getsockname()[1]
+        self.taken = []
+        while self._one_more():
+            pass
+
+    def _one_more(self):
+        sock = socket.socket()
+        sock.setblocking(False)
+        self.taken.append(sock)
+        sock.connect_ex(("127.0.0.1", self.port))
+        return select.select([], [sock], [], 0.1)[1] and len(self.taken) < 50
+
+    def url(self, name):
+        return "http://127.0.0.1:%d/%s" % (self.port, name)
+
+    def branch(self, name, **members):
+        return dict({"id": name, "participant": self.url(name)}, **members)
+
+    def close(self):
+        for sock in self.taken + [self.listener]:
+            sock.close()
+
+
+def test_nobody_accepts(api, part, gid):
+    deaf = Deaf()
+    try:
+        body = two(deaf.branch("d", timeout_ms=200), part.branch("b"), timeout_ms=700)
+        assert api.put(gid, body).status == 202
+        wait_until(lambda: (figures(api, deaf) or {}).get("last_error")
+                   == "timed out: it did not accept the connection", 15,
+                   lambda: "the reason: %s" % figures(api, deaf))
+        wait_until(lambda: api.txn(gid)["outcome"] == "aborted", 15, "the deadline")
+    finally:
+        deaf.close()
+    # Now nobody is there at all; the rollback goes on.
+    wait_until(lambda: figures(api, deaf)["last_error"] == "connection refused", 15,
+               lambda: "the reason: %s" % figures(api, deaf))
