@@ -33,7 +33,7 @@ MAY_INCLUDE = {
 }
 THIRD_PARTY = {
     "microhttpd.h": r"coordinator/io/http_(server|private|watch)\.[ch]",
-    "curl/": r"coordinator/io/(http_client\.c|transfer(_error)?\.[ch])",
+    "curl/": r"coordinator/io/(http_client\.c|targets\.c|transfer(_error)?\.[ch])",
     "libpq-fe.h": r"coordinator/io/pg(_\w+)?\.[ch]",
     "jansson.h": r"coordinator/io/json\.c",
     "uv.h": r"coordinator/io/loop\.c",

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "io/kept.h"
+#include "io/targets.h"
 #include "io/transfer_error.h"
 #include "io/watches.h"
 
@@ -37,13 +38,14 @@ struct transfers {
 	size_t n_spare;
 	struct watches watches;
 	struct kept kept;
+	struct targets targets;
 };
 
 struct transfer {
 	struct transfers *all;
 	void *owner;
 	CURL *easy; /* while curl has it */
-	const char *url;
+	struct target *target;
 	const char *out;
 	size_t out_len;
 	struct buf in;
@@ -121,7 +123,6 @@ static CURL *easy_new(struct transfers *ts)
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, body_run);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, head_run);
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request);
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, "assent");
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -140,27 +141,20 @@ static CURL *easy_new(struct transfers *ts)
 	return easy;
 }
 
-/* Nothing of a former transfer may be left: all that differs between two is set here. An option
- * that did not take, for want of memory, would be the former one's. */
+/* Nothing of a former transfer may be left: all that differs between two is set here. Only the
+ * address takes memory. It is given in both forms: curl goes by the parsed one where there is one,
+ * and no text of another stays behind. */
 static CURLcode easy_set(CURL *easy, struct transfer *t)
 {
-	CURLcode rc = curl_easy_setopt(easy, CURLOPT_URL, t->url);
-
-	if (rc == CURLE_OK)
-		rc = curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
-	if (rc == CURLE_OK)
-		rc = curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
-	if (rc == CURLE_OK)
-		rc = curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
-	if (rc == CURLE_OK)
-		rc = curl_easy_setopt(easy, CURLOPT_PREREQDATA, t);
-	if (rc == CURLE_OK)
-		rc = curl_easy_setopt(easy, CURLOPT_HTTPHEADER, &t->line[0]);
-	if (rc == CURLE_OK)
-		rc = curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->out_len);
-	if (rc == CURLE_OK)
-		rc = curl_easy_setopt(easy, CURLOPT_POSTFIELDS, t->out);
-	return rc;
+	curl_easy_setopt(easy, CURLOPT_CURLU, (CURLU *)t->target->parsed);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, t);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, &t->line[0]);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->out_len);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, t->out);
+	return curl_easy_setopt(easy, CURLOPT_URL, &t->target->url[0]);
 }
 
 static CURL *easy_get(struct transfers *ts)
@@ -233,7 +227,7 @@ static void put_header(struct transfer *t, const struct transfer_spec *spec, cha
 
 struct transfer *transfer_new(struct transfers *ts, const struct transfer_spec *spec)
 {
-	size_t n_line = spec->n_header + OWN_LINES, size = strlen(spec->url) + 1;
+	size_t n_line = spec->n_header + OWN_LINES, size = 0;
 	struct transfer *t;
 	char *at;
 
@@ -248,8 +242,12 @@ struct transfer *transfer_new(struct transfers *ts, const struct transfer_spec *
 	    .owner = spec->owner,
 	    .out = spec->body != NULL ? spec->body : "",
 	    .out_len = spec->len,
-	    .url = put_text(&at, spec->url),
+	    .target = target_get(&ts->targets, spec->url),
 	};
+	if (t->target == NULL) {
+		free(t);
+		return NULL;
+	}
 	buf_init(&t->in);
 	put_header(t, spec, at);
 	return t;
@@ -301,6 +299,7 @@ void transfer_free(struct transfer *t)
 	if (t == NULL)
 		return;
 	transfer_stop(t, true);
+	target_put(&t->all->targets, t->target);
 	buf_release(&t->in);
 	free(t);
 }
@@ -475,6 +474,8 @@ int transfers_new(struct loop *l, long connection_max, size_t body_max, transfer
 	watches_init(&ts->watches, l, socket_ready, ts);
 	err = kept_init(&ts->kept);
 	if (err == 0)
+		err = targets_init(&ts->targets);
+	if (err == 0)
 		err = multi_init(ts, connection_max);
 	if (err != 0) {
 		transfers_free(ts);
@@ -495,6 +496,7 @@ void transfers_free(struct transfers *ts)
 		curl_multi_cleanup(ts->multi);
 	watches_release(&ts->watches);
 	kept_release(&ts->kept);
+	targets_release(&ts->targets);
 	loop_timer_free(ts->timer);
 	free(ts);
 }

@@ -29,6 +29,9 @@ struct rogue {
 	size_t len;
 	size_t pad; /* this many bytes more */
 	bool reset;
+	bool keep;          /* answers once per connection, and closes it at the next request */
+	unsigned n_answer;  /* on this connection */
+	char request[4096]; /* the newest */
 	char url[64];
 };
 
@@ -37,12 +40,14 @@ static void rogue_readable(void *ctx, int events)
 	struct rogue *g = ctx;
 	struct linger hard = {1, 0};
 	char data[4096];
-	ssize_t n = read(g->fd, data, sizeof(data));
+	ssize_t n = read(g->fd, g->request, sizeof(g->request) - 1);
 
 	(void)events;
-	(void)n;
-	if (g->len > 0)
+	g->request[n > 0 ? n : 0] = '\0';
+	if (g->len > 0 && g->n_answer == 0)
 		assert_int_equal(write(g->fd, g->text, g->len), g->len);
+	if (g->keep && g->n_answer++ == 0)
+		return;
 	memset(data, 'x', sizeof(data));
 	for (size_t left = g->pad; left > 0;) {
 		ssize_t put = write(g->fd, data, left < sizeof(data) ? left : sizeof(data));
@@ -65,6 +70,7 @@ static void rogue_accept(void *ctx, int events)
 	(void)events;
 	g->fd = accept(g->listener, NULL, NULL);
 	assert_true(g->fd >= 0);
+	g->n_answer = 0;
 	g->reading = loop_fd_new(g->w->loop, g->fd, rogue_readable, g);
 	assert_non_null(g->reading);
 	assert_int_equal(loop_fd_watch(g->reading, LOOP_READ), 0);
@@ -345,6 +351,28 @@ static void test_kept_connection_closed_by_peer(void **state)
 	rogue_close(&g);
 }
 
+/* curl sends again what went out on a kept connection that was closed before an answer. */
+static void test_repeated_request_goes_where_it_was_meant(void **state)
+{
+	struct world *w = *state;
+	struct tag tag = {.w = w};
+	struct rogue g;
+	char path[16];
+
+	rogue_open(&g, w, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+	g.keep = true;
+	for (unsigned i = 1; i <= 6; i++) {
+		snprintf(path, sizeof(path), "/path-%u", i);
+		world_call_to(&tag, g.url, path, NULL, false, 5000);
+		loop_until_count(w->loop, &w->n_result, i);
+		assert_int_equal(w->result.err, 0);
+		assert_non_null(strstr(g.request, path));
+	}
+	loop_fd_free(g.reading);
+	close(g.fd);
+	rogue_close(&g);
+}
+
 static void test_oversized_replies(void **state)
 {
 	struct world *w = *state;
@@ -439,6 +467,7 @@ int main(void)
 	    T(test_free_inside_callback),
 	    T(test_rogue_replies),
 	    T(test_kept_connection_closed_by_peer),
+	    T(test_repeated_request_goes_where_it_was_meant),
 	    T(test_oversized_replies),
 	    T(test_unreachable_peers),
 	    T(test_timeout_while_connecting),
