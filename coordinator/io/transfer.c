@@ -174,8 +174,7 @@ static void header_add(struct transfer *t, char *line)
 {
 	struct curl_slist *l = &t->line[t->n_line++];
 
-	l->data = line;
-	l->next = NULL;
+	*l = (struct curl_slist){.data = line};
 	if (t->n_line > 1)
 		l[-1].next = l;
 }
@@ -190,11 +189,6 @@ static void header_add_given(struct transfer *t, char *line)
 		colon[1] = '\0';
 	}
 	header_add(t, line);
-}
-
-static bool is_content_type(const char *line)
-{
-	return (line[0] == 'C' || line[0] == 'c') && strncasecmp(line, "Content-Type:", 13) == 0;
 }
 
 static char *put_text(char **at, const char *s)
@@ -216,7 +210,7 @@ static void put_header(struct transfer *t, const struct transfer_spec *spec, cha
 	for (size_t i = 0; i < spec->n_header; i++) {
 		char *line = put_text(&at, spec->header[i]);
 
-		type = type || is_content_type(line);
+		type = type || strncasecmp(line, "Content-Type:", 13) == 0;
 		header_add_given(t, line);
 	}
 	header_add(t, no_expect);
