@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from harness.guard import Guard
+from harness.participant import Answer, Gate
 from harness.system import Assentd, Shop
 from harness.wait import wait_until
 
@@ -125,6 +126,22 @@ def test_fifty_at_once_on_one_sku(world, shop, gid, mode):
     assert set(shop.orders()) == sold
     assert sold and len(sold) <= 40
     adds_up(shop, tea=40)
+
+
+def test_a_confirm_is_undone(world, shop, part, gid):
+    """Stock and account have confirmed when another branch refuses to."""
+    gate = Gate()
+    part.on("stubborn", "confirm", Answer(409, gate=gate))
+    body = {"mode": "tcc", "on_confirm_failure": "cancel", "branches": [
+        {"id": "stock", "participant": shop.stock.url + "/stock",
+         "payload": {"sku": "tea", "n": 2}},
+        {"id": "account", "participant": shop.account.url + "/account",
+         "payload": {"user": 7, "amount": 30}}, part.branch("stubborn")]}
+    assert world[0].client.put(gid, body).status == 202
+    wait_until(lambda: (shop.goods(), shop.balance()) == (TEA - 2, BALANCE - 30), 20, "confirms")
+    gate.open()
+    assert world[0].client.ended(gid, 30)["outcome"] == "aborted"
+    adds_up(shop)
 
 
 def test_stock_is_killed_after_its_vote(guard, gid):

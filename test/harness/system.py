@@ -118,6 +118,11 @@ class Service:
         self.process.resume()
 
 
+# What a try leaves behind for its confirm.
+HELD = {"order": "SELECT count(*) FROM orders WHERE NOT placed",
+        "stock": "SELECT sum(reserved) FROM stock", "account": "SELECT sum(frozen) FROM account"}
+
+
 class Shop:
     """order, stock and account, each with a database of its own on assentd's PostgreSQL.
     `suffix` is put behind the databases' names, for shops beside each other."""
@@ -159,10 +164,7 @@ class Shop:
         """Names of all prepared transactions, of the three databases."""
         return sum((s.db.prepared() for s in self.services), [])
 
-    def held(self):
-        """All that waits for a decision: prepared, reserved, frozen."""
-        def value(service, sql):
-            return [(service.name, n) for n in [service.db.value(sql)] if n]
-        return (self.prepared() + value(self.stock, "SELECT sum(reserved) FROM stock")
-                + value(self.account, "SELECT sum(frozen) FROM account")
-                + value(self.order, "SELECT count(*) FROM orders WHERE NOT placed"))
+    def held(self, *services):
+        """What waits for a decision, of all if none is named: prepared, reserved or frozen."""
+        return [(s.name, what) for s in services or self.services
+                for what in s.db.prepared() + [s.db.value(HELD[s.name])] if what]

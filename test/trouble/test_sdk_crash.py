@@ -38,6 +38,7 @@ WALKS = {
     ("stock", "committed"): 6, ("stock", "refused"): 7, ("stock", "undone"): 7,
     ("stock", "one_phase"): 5, ("stock", "one_phase_refused"): 4,
     ("account", "committed"): 6, ("account", "undone"): 7,
+    ("account", "tcc_committed"): 8, ("account", "tcc_undone"): 8, ("order", "tcc_committed"): 9,
 }
 
 WITHOUT_FACTS = """
@@ -98,7 +99,7 @@ class Walker:
         key = "%s-%s-%d" % (self.name, flow, next(self.number))
         place_it = self.run_alone if flow.startswith("one_phase") else self.run_order
         gid, outcome, again = place_it(flow, key, dies)
-        wanted = "committed" if flow in ("committed", "one_phase") else "aborted"
+        wanted = "committed" if flow in ("committed", "one_phase", "tcc_committed") else "aborted"
         txn = self.client.ended(gid, 40)
         assert txn["outcome"] == outcome, (txn, outcome)
         if time.monotonic() - began < DEADLINE_S:
@@ -113,6 +114,8 @@ class Walker:
     def run_order(self, flow, key, dies):
         other = {"account": self.shop.stock}.get(self.name, self.shop.account)
         order = {"n": 2, "amount": 3}
+        if flow.startswith("tcc_"):
+            order["mode"], flow = flow.split("_")
         if flow == "refused":
             order.update(TOO_MUCH[self.name])
         if flow == "undone":
@@ -124,7 +127,7 @@ class Walker:
         try:
             answer = self.customer.submit(self.insist, key, order)
             if flow == "undone":
-                self.wait_prepared(dies)
+                self.wait_held(dies)
         finally:
             if flow == "undone":
                 other.resume()
@@ -132,13 +135,13 @@ class Walker:
             self.revive()
         return "order-" + key, answer.result(60), lambda: self.insist(key, order)
 
-    def wait_prepared(self, dies):
+    def wait_held(self, dies):
         """The other service says no only after the victim has said yes."""
         def look():
             if dies and self.crash.armed() and self.crash.died():
                 self.revive()
-            return self.victim.db.prepared()
-        wait_until(look, 20, "%s to prepare" % self.name)
+            return self.shop.held(self.victim)
+        wait_until(look, 20, "%s to prepare, or to try" % self.name)
 
     def insist(self, key, order):
         """As a customer does: again, until the outcome is known."""
@@ -172,7 +175,7 @@ class Walker:
     def check_books(self):
         """The three databases fit each other, and nothing is left behind."""
         shop = self.shop
-        wait_until(lambda: not shop.prepared(), 20, lambda: "an end of %s" % shop.prepared())
+        wait_until(lambda: not shop.held(), 20, lambda: "an end of %s" % shop.held())
         for service in shop.services:
             wait_until(lambda db=service.db: db.value(LOCKS) == 0, 20,
                        "the locks in the database of %s to go" % service.name)
