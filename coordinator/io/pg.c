@@ -54,6 +54,9 @@ void pg_session_doom(struct pg *p, const char *why)
 		return;
 	p->doomed = true;
 	pg_copy_line(p->why, sizeof(p->why), why);
+	/* libpq may have closed its descriptor; libuv aborts when it has one to watch that is. */
+	if (p->fd != NULL && loop_fd_watch(p->fd, 0) != 0)
+		log_debug(NULL, "a session that ends is still watched");
 	loop_timer_set(p->drop, 0);
 }
 
@@ -79,8 +82,11 @@ static void prepared(void *ctx, const struct pg_outcome *outcome)
 
 void pg_session_watch(struct pg *p)
 {
-	int rc = PQflush(p->conn);
+	int rc;
 
+	if (p->doomed)
+		return;
+	rc = PQflush(p->conn);
 	if (rc < 0 || loop_fd_watch(p->fd, rc > 0 ? LOOP_READ | LOOP_WRITE : LOOP_READ) != 0)
 		pg_session_doom(p,
 		                rc < 0 ? PQerrorMessage(p->conn) : "cannot watch the connection");
