@@ -14,6 +14,7 @@ subject has done before with as many clients.
 
     make bench ARGS="--clients 1,16,64,64@half --seconds 10"
     make bench ARGS="--clients 64 --rate 1000,2000,3000"
+    make bench ARGS=--budget                         where the time of one transaction goes
     make bench ARGS="--against ../before/build"      two builds in turns: A B A B
     make bench ARGS="--address http://10.0.0.5:7470 --participant http://10.0.0.6:9000"
 """
@@ -28,14 +29,16 @@ import statistics
 import subprocess
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, ".."), HERE]
 
+import budget  # noqa: E402
 from harness.client import Client  # noqa: E402
 from harness.guard import Guard  # noqa: E402
 from harness.process import cpu_seconds  # noqa: E402
 from harness.system import BUILD, Assentd  # noqa: E402
 
-MODES = {"2pc": "two-phase commit"}
+MODES = {"2pc": "two-phase commit", "tcc": "try-confirm-cancel"}
 # The bare loop does the I/O of these.
 LIMIT_MODES = {"2pc"}
 
@@ -288,6 +291,8 @@ def arguments():
     parser.add_argument("--repeat", type=int, default=3, help="measurements; medians count")
     parser.add_argument("--against", metavar="BUILD", help="another build directory, in turns")
     parser.add_argument("--no-limit", action="store_true", help="without the bare loop")
+    parser.add_argument("--budget", action="store_true",
+                        help="instead: the latency of one transaction, step by step")
     parser.add_argument("--address", metavar="URL", help="a coordinator that runs elsewhere")
     parser.add_argument("--participant", metavar="URL", action="append", default=[],
                         help="with --address: where that coordinator finds its participants")
@@ -360,8 +365,22 @@ def run_all(guard, args):
     return results, machine(measured)
 
 
+def run_budget(args):
+    with Guard() as guard:
+        urls = [guard.spawn("noop", [tool("noop")]).ready_url() for _ in range(2)]
+        assentd = Assentd(guard, args=["--log-level", "warn"]).start()
+        n, steps, seen_us = budget.measure(tool("load"), assentd, urls, args.seconds)
+    if args.output == "json":
+        print(json.dumps({"transactions": n, "steps_us": steps, "p50_us": seen_us}, indent=1))
+    else:
+        budget.print_table(n, steps, seen_us)
+
+
 def main():
     args = arguments()
+    if args.budget:
+        run_budget(args)
+        return
     with Guard() as guard:
         results, where = run_all(guard, args)
     verdicts = judge(results, args)

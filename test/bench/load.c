@@ -46,6 +46,7 @@ static void put_branch(struct buf *out, int i, const char *participant)
 
 static const struct mode modes[] = {
     {"2pc", "\"mode\":\"2pc\",\"branches\":[", put_branch, "\"outcome\":\"committed\""},
+    {"tcc", "\"mode\":\"tcc\",\"branches\":[", put_branch, "\"outcome\":\"committed\""},
 };
 
 struct client {
