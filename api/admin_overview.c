@@ -1,6 +1,6 @@
 /*
- * admin_overview.c - the whole system at a glance. From counters in memory, and one small query for
- * who owns the shards.
+ * admin_overview.c - the whole system at a glance. From counters in memory, and small queries for
+ * who owns the shards and which parked transaction is the oldest.
  */
 #include <string.h>
 
@@ -47,20 +47,29 @@ static void put_rates(const struct node *n, int64_t now_us, struct buf *out)
 	buf_puts(out, "},");
 }
 
-static void put_oldest(const struct node *n, struct buf *out)
+/* Rows of SQL_PARKED_OLDEST, the oldest of all first; NULL when the database cannot be asked. */
+static void put_oldest(const struct node *n, const struct pg_result *parked, struct buf *out)
 {
 	const struct gtx *g = census_oldest(&n->census);
+	int64_t since_us = g ? g->created_us : INT64_MAX;
+	int state = g ? g->entry.durable.state : 0;
+	const char *gid = g ? g->gid : NULL;
+	size_t len = g ? strlen(g->gid) : 0;
 
 	buf_puts(out, "\"oldest_in_doubt\":");
-	if (!g) {
+	if (parked && pg_rows(parked) && pg_int(parked, 0, 3) + PG_EPOCH_US < since_us) {
+		gid = pg_bytes(parked, 0, 1, &len);
+		state = (int)pg_int(parked, 0, 2);
+		since_us = pg_int(parked, 0, 3) + PG_EPOCH_US;
+	}
+	if (!gid) {
 		buf_puts(out, "null,");
 		return;
 	}
 	buf_puts(out, "{\"gid\":");
-	buf_put_json_str(out, g->gid);
-	buf_printf(out, ",\"state\":\"%s\",\"since\":",
-	           txn_state_str((enum txn_state)g->entry.durable.state));
-	buf_put_json_time(out, g->created_us);
+	buf_put_json_strn(out, gid, len);
+	buf_printf(out, ",\"state\":\"%s\",\"since\":", txn_state_str((enum txn_state)state));
+	buf_put_json_time(out, since_us);
 	buf_puts(out, "},");
 }
 
@@ -130,7 +139,7 @@ static void put_participants(const struct node *n, int64_t now_us, struct buf *o
 			buf_puts(out, "\"participant\":");
 			buf_put_json_str(out, p->label);
 			buf_printf(out, ",\"health\":\"%s\",\"waiting\":%zu}",
-			           peer_health_str(p, &s), p->n_wait);
+			           peer_health_str(p, &s), p->n_wait + park_count(n, p->label));
 		}
 	}
 	buf_putc(out, ']');
@@ -148,7 +157,8 @@ static void on_owners(void *ctx, const struct pg_outcome *outcome)
 	buf_putc(&body, ',');
 	put_in_flight(n, &body);
 	put_rates(n, now_us, &body);
-	put_oldest(n, &body);
+	buf_printf(&body, "\"parked\":%zu,", n->park.n_parked);
+	put_oldest(n, outcome && !outcome->err ? outcome->result[1] : NULL, &body);
 	put_alerts(n, &body);
 	put_nodes(n, outcome && !outcome->err ? outcome->result[0] : NULL, &body);
 	put_participants(n, now_us, &body);
@@ -160,11 +170,15 @@ static void on_owners(void *ctx, const struct pg_outcome *outcome)
 void handle_overview(struct exchange *x)
 {
 	struct pg_batch *batch = pg_batch_begin(x->node->reader);
+	struct buf labels = BUF_INIT;
 
 	if (!batch) {
 		on_owners(x, NULL);
 		return;
 	}
+	park_labels(x->node, &labels);
 	pg_batch_add(batch, SQL_OWNERS, NULL);
+	pg_batch_add(batch, SQL_PARKED_OLDEST, &(struct pg_param){labels.data, labels.len});
 	pg_batch_send(batch, on_owners, x);
+	buf_release(&labels);
 }

@@ -1,9 +1,12 @@
 /*
  * admin_participants.c - how each participant does, as this node sees it.
  */
+#include <string.h>
+
 #include "api/handlers.h"
 #include "base/clock.h"
 #include "core/verdict.h"
+#include "io/sql.h"
 #include "node/gtx.h"
 
 static void put_ms(const char *name, int64_t us, struct buf *out)
@@ -36,11 +39,41 @@ static void put_latency(const struct peer_summary *s, struct buf *out)
 	buf_printf(out, "\"p99_ms\":%.3f},", (double)s->p99_us / 1000);
 }
 
-static void put_oldest(const struct node *n, const struct peer_stat *p, struct buf *out)
+/* The oldest that is parked for it: a row of SQL_PARKED_OLDEST. */
+static bool find_parked(const struct peer_stat *p, const struct pg_result *parked, size_t *row)
+{
+	for (*row = 0; parked && *row < pg_rows(parked); ++*row) {
+		size_t len;
+		const char *label = pg_bytes(parked, *row, 0, &len);
+
+		if (strlen(p->label) == len && memcmp(p->label, label, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void put_oldest(const struct node *n, const struct peer_stat *p,
+                       const struct pg_result *parked, struct buf *out)
 {
 	const struct peer_wait *w = peer_longest_wait(p);
+	size_t row;
 
 	buf_puts(out, "\"oldest_waiting\":");
+	if (find_parked(p, parked, &row)) {
+		int64_t since_us = pg_int(parked, row, pg_null(parked, row, 4) ? 3 : 4) +
+		                   PG_EPOCH_US;
+		size_t len;
+		const char *gid = pg_bytes(parked, row, 1, &len);
+
+		if (!w || since_us < node_db_time_us(n, w->since_us)) {
+			buf_puts(out, "{\"gid\":");
+			buf_put_json_strn(out, gid, len);
+			buf_puts(out, ",\"branch\":null,\"since\":");
+			buf_put_json_time(out, since_us);
+			buf_putc(out, '}');
+			return;
+		}
+	}
 	if (!w) {
 		buf_puts(out, "null");
 		return;
@@ -54,8 +87,8 @@ static void put_oldest(const struct node *n, const struct peer_stat *p, struct b
 	buf_putc(out, '}');
 }
 
-static void put_participant(const struct node *n, const struct peer_stat *p, int64_t now_us,
-                            struct buf *out)
+static void put_participant(const struct node *n, const struct peer_stat *p,
+                            const struct pg_result *parked, int64_t now_us, struct buf *out)
 {
 	struct peer_summary s;
 
@@ -67,8 +100,9 @@ static void put_participant(const struct node *n, const struct peer_stat *p, int
 	put_latency(&s, out);
 	buf_printf(out, "\"errors_last_minute\":%llu,\"in_flight\":%zu,\"queued\":%zu,",
 	           (unsigned long long)s.n_error_minute, p->n_active, p->n_queued);
-	buf_printf(out, "\"waiting\":%zu,", p->n_wait);
-	put_oldest(n, p, out);
+	buf_printf(out, "\"parked\":%zu,\"waiting\":%zu,", park_count(n, p->label),
+	           p->n_wait + park_count(n, p->label));
+	put_oldest(n, p, parked, out);
 	buf_puts(out, ",\"last_error\":");
 	buf_put_json_str(out, p->last_error[0] ? p->last_error : NULL);
 	buf_putc(out, ',');
@@ -78,8 +112,10 @@ static void put_participant(const struct node *n, const struct peer_stat *p, int
 	buf_putc(out, '}');
 }
 
-void handle_participants(struct exchange *x)
+static void on_parked(void *ctx, const struct pg_outcome *outcome)
 {
+	struct exchange *x = ctx;
+	const struct pg_result *parked = outcome && !outcome->err ? outcome->result[0] : NULL;
 	const struct node *n = x->node;
 	int64_t now_us = clock_mono_us();
 	struct peer_stat *p = NULL;
@@ -92,8 +128,24 @@ void handle_participants(struct exchange *x)
 		if (more)
 			buf_putc(&body, ',');
 		more = true;
-		put_participant(n, p, now_us, &body);
+		put_participant(n, p, parked, now_us, &body);
 	}
 	buf_puts(&body, "]}");
 	exchange_json(x, 200, &body, NULL);
+}
+
+/* Without the database only the parked ones' ages are missing. */
+void handle_participants(struct exchange *x)
+{
+	struct pg_batch *batch = x->node->park.n_parked ? pg_batch_begin(x->node->reader) : NULL;
+	struct buf labels = BUF_INIT;
+
+	if (!batch) {
+		on_parked(x, NULL);
+		return;
+	}
+	park_labels(x->node, &labels);
+	pg_batch_add(batch, SQL_PARKED_OLDEST, &(struct pg_param){labels.data, labels.len});
+	pg_batch_send(batch, on_parked, x);
+	buf_release(&labels);
 }

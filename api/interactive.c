@@ -159,17 +159,15 @@ static void close_live(struct change *ch, struct gtx *g)
 	wait_for(ch, g);
 }
 
-/* It has ended: only a repetition of what was done then is no contradiction. */
-static void answer_ended(struct change *ch, const struct view *v)
+/* It has ended, or is parked: only a repetition of what was done then is no contradiction. */
+static void answer_closed(struct change *ch, const struct view *v)
 {
 	const struct branch_spec *known;
 
 	switch (ch->kind) {
 	case CHANGE_COMMIT:
 	case CHANGE_ROLLBACK:
-		if (v->spec->interactive &&
-		    v->decision ==
-		        (ch->kind == CHANGE_COMMIT ? OUTCOME_COMMITTED : OUTCOME_ABORTED)) {
+		if (ch->kind == CHANGE_COMMIT ? v->may_commit : v->may_rollback) {
 			reply(ch, v);
 			return;
 		}
@@ -194,10 +192,10 @@ static void on_stored(void *ctx, enum stored_result result, const struct stored 
 	else if (result == STORED_ABSENT)
 		fail(ch, PROBLEM_UNKNOWN_TRANSACTION,
 		     "there is no such transaction: begin it first");
-	else if (!view_is_final(&stored->view))
+	else if (stored->view.state.state == TXN_ACTIVE)
 		fail(ch, PROBLEM_NOT_READY, "the transaction is being loaded; try again");
 	else
-		answer_ended(ch, &stored->view);
+		answer_closed(ch, &stored->view);
 }
 
 static void apply(struct change *ch)

@@ -29,6 +29,8 @@ enum list_column {
 	LIST_DEADLINE,
 	LIST_DECIDED,
 	LIST_ENDED_AT,
+	LIST_PARKED_FOR,
+	LIST_PARKED_UNTIL,
 	LIST_N_BRANCH,
 	LIST_LABELS,
 };
@@ -54,6 +56,18 @@ static void copy_gid(const struct pg_result *r, size_t row, char gid[GID_MAX + 1
 	len = len > GID_MAX ? GID_MAX : len;
 	memcpy(gid, s, len);
 	gid[len] = '\0';
+}
+
+static void put_parked(const struct pg_result *r, size_t row, struct buf *out)
+{
+	unsigned since = pg_null(r, row, LIST_DECIDED) ? LIST_CREATED : LIST_DECIDED;
+	struct waiting_parked p = {
+	    .since_us = pg_int(r, row, since) + PG_EPOCH_US,
+	    .until_us = pg_int(r, row, LIST_PARKED_UNTIL) + PG_EPOCH_US,
+	};
+
+	p.participant = pg_bytes(r, row, LIST_PARKED_FOR, &p.participant_len);
+	waiting_put_json_parked(&p, out);
 }
 
 static void put_summary(const struct node *n, const struct pg_result *r, size_t row,
@@ -86,7 +100,10 @@ static void put_summary(const struct node *n, const struct pg_result *r, size_t 
 	    out, ",\"n_branches\":%lld,\"waiting_for\":", (long long)pg_int(r, row, LIST_N_BRANCH));
 	if (pg_null(r, row, LIST_ENDED_AT))
 		g = driver_find(n, gid);
-	waiting_put_json(g && g->entry.stored ? g : NULL, out);
+	if (!g && pg_null(r, row, LIST_ENDED_AT) && !pg_null(r, row, LIST_PARKED_FOR))
+		put_parked(r, row, out);
+	else
+		waiting_put_json(g && g->entry.stored ? g : NULL, out);
 	buf_putc(out, '}');
 }
 

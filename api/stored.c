@@ -20,6 +20,8 @@ enum get_column {
 	GET_BODY_SHA256,
 	GET_SUBMISSION,
 	GET_ENLISTED,
+	GET_PARKED_FOR,
+	GET_PARKED_UNTIL,
 };
 
 struct reading {
@@ -61,6 +63,23 @@ static int read_calls(struct reading *rd, const struct pg_result *r)
 	return 0;
 }
 
+/* What repeated requests come to, and what is left to do. A closed transaction does not move at the
+ * former; what it does at the latter happens to a copy. */
+static int ask_core(struct view *v, struct txn *txn)
+{
+	struct effects fx;
+
+	v->may_commit = txn_step(txn, &(struct event){.type = EV_COMMIT}, &fx) == 0;
+	v->may_rollback = txn_step(txn, &(struct event){.type = EV_ROLLBACK}, &fx) == 0;
+	if (!v->parked_for)
+		return 0;
+	if (txn_step(txn, &(struct event){.type = EV_RESUME}, &fx) < 0)
+		return ERR_INVALID;
+	for (unsigned i = 0; i < txn->n_branch; i++)
+		v->op[i] = txn->branch[i].op;
+	return 0;
+}
+
 /* As recovery would see it: the core knows what state and branches say about the decision. */
 static int read_decision(struct reading *rd, const char *branch_state)
 {
@@ -80,7 +99,21 @@ static int read_decision(struct reading *rd, const char *branch_state)
 	v->decision = txn_decision(&txn);
 	for (unsigned i = 0; i < txn.n_branch; i++)
 		v->branch[i] = txn.branch[i].state;
-	return 0;
+	return v->state.state == TXN_ACTIVE ? 0 : ask_core(v, &txn);
+}
+
+static int read_parked(struct reading *rd, const struct pg_result *r)
+{
+	struct view *v = &rd->stored.view;
+	const char *label;
+	size_t len;
+
+	if (pg_null(r, 0, GET_PARKED_FOR) || view_is_final(v))
+		return 0;
+	label = pg_bytes(r, 0, GET_PARKED_FOR, &len);
+	v->parked_for = arena_strndup(&rd->arena, label, len);
+	v->parked_until_us = time_us(r, GET_PARKED_UNTIL);
+	return v->parked_for ? 0 : ERR_NOMEM;
 }
 
 static int read_row(struct reading *rd, const struct pg_result *r)
@@ -117,7 +150,9 @@ static int read_row(struct reading *rd, const struct pg_result *r)
 	v->created_us = time_us(r, GET_CREATED);
 	v->deadline_us = time_us(r, GET_DEADLINE);
 	text = pg_bytes(r, 0, GET_BRANCH_STATE, &len);
-	return len == rd->spec.n_branch ? read_decision(rd, text) : ERR_INVALID;
+	if (len != rd->spec.n_branch || read_parked(rd, r) < 0)
+		return ERR_INVALID;
+	return read_decision(rd, text);
 }
 
 static void conclude(struct reading *rd, enum stored_result result)

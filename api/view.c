@@ -84,24 +84,28 @@ static void put_branch(const struct view *v, unsigned i, struct buf *out)
 {
 	const struct branch *b = NULL;
 	int64_t next_us = 0;
+	enum txn_op op = v->op[i];
 
 	/* What the branch is told next gives away the decision: not before that is durable. */
-	if (v->live && driver_is_durable(v->live))
+	if (v->live && driver_is_durable(v->live)) {
 		b = &v->live->txn.branch[i];
-
+		op = b->op;
+	}
 	buf_puts(out, "{\"id\":");
 	buf_put_json_str(out, v->spec->branch[i].id);
 	buf_puts(out, ",\"participant\":");
 	buf_put_json_str(out, v->spec->branch[i].participant);
 	put_word(out, ",\"state\":", branch_state_str(v->branch[i]));
 	buf_puts(out, ",\"op\":");
-	buf_put_json_str(out, b && b->op != OP_NONE ? txn_op_str(b->op) : NULL);
+	buf_put_json_str(out, op != OP_NONE ? txn_op_str(op) : NULL);
 	buf_puts(out, ",\"attempts\":");
 	buf_put_uint(out, v->attempts[i]);
 	put_last_error(v, i, out);
 	buf_puts(out, ",\"next_retry_at\":");
 	if (b && b->op != OP_NONE && !b->in_call && b->due_us != INT64_MAX)
 		next_us = node_db_time_us(v->live->node, b->due_us);
+	else if (!v->live && op != OP_NONE)
+		next_us = v->parked_until_us;
 	buf_put_json_time(out, next_us);
 	buf_putc(out, '}');
 }
@@ -131,7 +135,17 @@ void view_put_json(const struct view *v, struct buf *out)
 		buf_put_json_str(out, v->spec->label[i].value);
 	}
 	buf_puts(out, "},\"waiting_for\":");
-	waiting_put_json(view_is_final(v) ? NULL : v->live, out);
+	if (v->live || !v->parked_for || view_is_final(v))
+		waiting_put_json(view_is_final(v) ? NULL : v->live, out);
+	else
+		waiting_put_json_parked(
+		    &(struct waiting_parked){
+		        .participant = v->parked_for,
+		        .participant_len = strlen(v->parked_for),
+		        .since_us = v->state.decided_us ? v->state.decided_us : v->created_us,
+		        .until_us = v->parked_until_us,
+		    },
+		    out);
 	buf_puts(out, ",\"branches\":[");
 	for (unsigned i = 0; i < v->spec->n_branch; i++) {
 		if (i)

@@ -19,7 +19,12 @@ struct view {
 	 * kept by them; the coordinator's own word is in state and outcome alone. */
 	enum branch_state branch[TXN_BRANCH_MAX];
 	uint32_t attempts[TXN_BRANCH_MAX];
-	const char *last_error[TXN_BRANCH_MAX]; /* NULL for none; only when not live */
+	/* Only when not live. */
+	const char *last_error[TXN_BRANCH_MAX]; /* NULL for none */
+	bool may_commit, may_rollback;          /* a repeated request contradicts nothing */
+	const char *parked_for;                 /* a participant; NULL: not parked */
+	int64_t parked_until_us;
+	enum txn_op op[TXN_BRANCH_MAX]; /* of a parked one */
 };
 
 /* State and outcome as they are durable, and nothing that is still on its way. */

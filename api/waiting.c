@@ -140,6 +140,23 @@ void waiting_for(const struct gtx *g, int64_t now_us, struct buf *out)
 	}
 }
 
+/* The wall clock is good enough to say which times need a date. */
+void waiting_put_json_parked(const struct waiting_parked *p, struct buf *out)
+{
+	int64_t now_us = clock_wall_us();
+	struct buf text = BUF_INIT;
+
+	buf_puts(&text, "waits for ");
+	buf_append(&text, p->participant, p->participant_len);
+	buf_puts(&text, " to answer since ");
+	put_time(p->since_us, now_us, &text);
+	buf_puts(&text, "; parked: asked again at ");
+	put_time(p->until_us, now_us, &text);
+	buf_puts(&text, ", or when it answers another call");
+	buf_put_json_strn(out, text.len ? text.data : NULL, text.len);
+	buf_release(&text);
+}
+
 void waiting_put_json(const struct gtx *g, struct buf *out)
 {
 	struct buf text = BUF_INIT;

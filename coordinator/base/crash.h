@@ -65,6 +65,11 @@
 	X(RECOVER_BETWEEN_ROWS, "recover.between_rows", "of two of them one was resumed") \
 	X(RECOVER_LAST_PAGE_DONE, "recover.last_page_done", "all were resumed, the node does not serve") \
 	X(RECOVER_DONE, "recover.done", "the node serves again") \
+	X(PARK_RECORDED, "park.recorded", "a parking waits for its flush") \
+	X(PARK_DURABLE, "park.durable", "a transaction is parked, memory still has it") \
+	X(UNPARK_BEFORE_PAGE, "unpark.before_page", "parked transactions are asked for") \
+	X(UNPARK_PAGE_CAME, "unpark.page_came", "they came, none was taken back") \
+	X(UNPARK_RESUMED, "unpark.resumed", "one was taken back and is called") \
 	X(PARTITIONS_MADE, "partitions.made", "the partitions of the history were made") \
 	X(PURGE_PAGE_DONE, "purge.page_done", "a page of old transactions was purged") \
 	X(PURGE_OTHER_DONE, "purge.other_done", "old history outside of the partitions was purged") \

@@ -18,6 +18,8 @@ void calls_settle(struct txn *t, unsigned branch)
 	b->in_call = false;
 	b->attempt = 0;
 	b->failures = 0;
+	b->past_attempt = 0;
+	b->past_failures = 0;
 	b->due_us = INT64_MAX;
 }
 
@@ -29,9 +31,14 @@ void calls_clear(struct txn *t)
 
 void calls_assign(struct txn *t, unsigned branch, enum txn_op op, int64_t now_us)
 {
+	struct branch *b = &t->branch[branch];
+	uint32_t attempt = b->past_attempt, failures = b->past_failures;
+
 	calls_settle(t, branch);
-	t->branch[branch].op = op;
-	t->branch[branch].due_us = now_us;
+	b->op = op;
+	b->attempt = attempt;
+	b->failures = failures;
+	b->due_us = now_us;
 }
 
 static int64_t min_us(int64_t a, int64_t b)

@@ -15,8 +15,9 @@
  * same branch, op and attempt, also when nothing was reached (EV_UNKNOWN). Duplicates and strays
  * are harmless: an event whose op or attempt is not the one under way is ignored.
  *
- * A transaction that is dropped and reloaded (EV_RESUME) counts its attempts from 1 again: the
- * driver cancels the calls of the dropped one, so that their replies cannot be taken for new ones.
+ * A transaction that is dropped and reloaded (EV_RESUME) counts its attempts from 1 again, unless
+ * it was put aside at rest (txn_rests) with what txn_remember wants: the driver cancels the calls
+ * of the dropped one, so that their replies cannot be taken for new ones.
  * Raising an alert that is open and closing one that is not are normal: after a restart nobody
  * here knows which are.
  *

@@ -130,6 +130,65 @@ int txn_restore(struct txn *t, enum txn_state state, enum txn_outcome outcome,
 	return ERR_INVALID;
 }
 
+bool txn_timed(const struct txn *t)
+{
+	return protocol_of(t)->timed(t);
+}
+
+bool txn_rests(const struct txn *t)
+{
+	bool waits = false;
+
+	if (txn_ended(t->state) || txn_timed(t))
+		return false;
+	for (unsigned i = 0; i < t->n_branch; i++) {
+		if (t->branch[i].in_call)
+			return false;
+		waits |= t->branch[i].due_us != INT64_MAX;
+	}
+	return waits;
+}
+
+static void put_number(uint8_t *at, unsigned n_byte, uint32_t v)
+{
+	for (unsigned i = 0; i < n_byte; i++)
+		at[i] = (uint8_t)(v >> (8 * (n_byte - 1 - i)));
+}
+
+static uint32_t get_number(const uint8_t *at, unsigned n_byte)
+{
+	uint32_t v = 0;
+
+	for (unsigned i = 0; i < n_byte; i++)
+		v = v << 8 | at[i];
+	return v;
+}
+
+/* Attempts in four bytes, failures in three, the alerts raised in one. */
+void txn_memo(const struct txn *t, uint8_t *memo)
+{
+	const uint32_t most = 0xffffff;
+
+	for (unsigned i = 0; i < t->n_branch; i++, memo += TXN_MEMO_LEN) {
+		const struct branch *b = &t->branch[i];
+
+		put_number(memo, 4, b->attempt);
+		put_number(memo + 4, 3, b->failures < most ? b->failures : most);
+		memo[7] = b->raised;
+	}
+}
+
+void txn_remember(struct txn *t, const uint8_t *memo)
+{
+	for (unsigned i = 0; i < t->n_branch; i++, memo += TXN_MEMO_LEN) {
+		struct branch *b = &t->branch[i];
+
+		b->past_attempt = get_number(memo, 4);
+		b->past_failures = get_number(memo + 4, 3);
+		b->raised = memo[7];
+	}
+}
+
 static bool is_reply(enum event_type type)
 {
 	return type >= EV_YES && type <= EV_CONTRACT;

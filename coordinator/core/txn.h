@@ -8,8 +8,8 @@
  *                             txn_step(EV_SUBMIT), ...
  * ... interactive:            txn_init, set branch[i].timeout_us, txn_step(EV_BEGIN), then per
  *                             branch txn_reserve, txn_step(EV_ENLIST); txn_step(EV_COMMIT), ...
- * Calling sequence, recovery: txn_init, set branch[i].timeout_us and .after,
- *                             txn_restore, txn_step(EV_RESUME), ...
+ * Calling sequence, recovery: txn_init, set branch[i].timeout_us and .after, txn_restore,
+ *                             txn_remember for one that was put aside, txn_step(EV_RESUME), ...
  * After each step the driver asks txn_due_us() and delivers EV_TIMER then.
  *
  * Ownership: struct txn is the caller's storage; its branches come from the caller's arena and
@@ -30,14 +30,15 @@ struct retry_policy {
 
 struct branch {
 	enum branch_state state;
-	enum txn_op op;     /* what this branch has to do in this phase; OP_NONE: nothing (more) */
-	bool called;        /* it was called in any phase, or may have been: before a restart, or
+	enum txn_op op;    /* what this branch has to do in this phase; OP_NONE: nothing (more) */
+	bool called;       /* it was called in any phase, or may have been: before a restart, or
 	                     * by the initiator of an interactive transaction */
-	bool in_call;       /* one call at most is under way per phase */
-	bool alerted;       /* an alert may be open for it: close it when a call gets through */
-	uint8_t raised;     /* bit per enum alert_kind: raised since txn_init, not to be repeated */
-	uint32_t attempt;   /* calls made of `op` so far */
-	uint32_t failures;  /* of those, how many failed in a row: paces the backoff */
+	bool in_call;      /* one call at most is under way per phase */
+	bool alerted;      /* an alert may be open for it: close it when a call gets through */
+	uint8_t raised;    /* bit per enum alert_kind: raised since txn_init, not to be repeated */
+	uint32_t attempt;  /* calls made of `op` so far */
+	uint32_t failures; /* of those, how many failed in a row: paces the backoff */
+	uint32_t past_attempt, past_failures; /* from txn_remember, until it gets its work */
 	int64_t due_us;     /* when to call next; INT64_MAX while in_call or nothing to do */
 	int64_t timeout_us; /* for one call */
 	uint64_t after;     /* bit per branch that answers first, directly or not (order_close) */
@@ -81,6 +82,20 @@ int txn_reserve(struct txn *t, struct arena *arena, unsigned n_branch) MUSTCHECK
  * `branch_state` has n_branch elements. */
 int txn_restore(struct txn *t, enum txn_state state, enum txn_outcome outcome,
                 const uint8_t *branch_state) MUSTCHECK;
+
+/* Its deadline counts: it is not decided, and may be undone still. */
+bool txn_timed(const struct txn *t);
+/* Nothing is under way, no deadline runs, and some branch waits for its next call: it may be put
+ * aside until then. */
+bool txn_rests(const struct txn *t);
+
+/* What is known of the calls to each branch beside the record, n_branch * TXN_MEMO_LEN bytes: one
+ * that was put aside goes on counting attempts, and does not repeat its alerts. Stored: the format
+ * never changes. */
+#define TXN_MEMO_LEN 8
+void txn_memo(const struct txn *t, uint8_t *memo);
+/* After txn_restore, before EV_RESUME. */
+void txn_remember(struct txn *t, const uint8_t *memo);
 
 /* Advance by one event. `fx` is reset first. Returns 0, ERR_STATE when the event is not allowed
  * in this state, or ERR_INVALID for a branch that does not exist (nothing changed, `fx` empty). */

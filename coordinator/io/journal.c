@@ -8,7 +8,7 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "io/journal_alerts.h"
-#include "io/journal_rows.h"
+#include "io/journal_parts.h"
 #include "io/sql.h"
 
 struct journal {
@@ -26,9 +26,7 @@ struct journal {
 	struct list fly;
 	struct list refused; /* of the flush just ended, not reported yet */
 	struct list waiters;
-	struct columns create;
-	struct columns update;
-	struct columns branch;     /* enlisted by entries of this flush */
+	struct parts parts;
 	struct columns history[2]; /* being filled, and being written */
 	unsigned filling;
 	struct journal_alerts alerts;
@@ -37,7 +35,6 @@ struct journal {
 	int64_t flush_started_us;
 	int64_t lazy_due_us;
 	size_t load;
-	bool updated[JOURNAL_FLUSH_ROWS]; /* of the flush just ended */
 	struct journal_stats stats;
 };
 
@@ -59,12 +56,9 @@ static void take_queue(struct journal *j)
 {
 	size_t row_max = j->n_alone ? 1 : JOURNAL_FLUSH_ROWS;
 
-	columns_reset(&j->create, COLUMNS_CREATE);
-	columns_reset(&j->update, COLUMNS_UPDATE);
-	columns_reset(&j->branch, COLUMNS_BRANCH);
+	parts_reset(&j->parts);
 	alerts_take(&j->alerts);
-	for (size_t n = 0; n < row_max && j->create.n_byte + j->branch.n_byte < JOURNAL_FLUSH_BYTES;
-	     n++) {
+	while (j->parts.n_entry < row_max && !parts_full(&j->parts)) {
 		struct list *link = list_pop(&j->queue);
 		struct journal_entry *e;
 
@@ -75,10 +69,8 @@ static void take_queue(struct journal *j)
 		e->flying_seq = e->queued_seq;
 		e->flying_place = e->queued_place;
 		list_push(&j->fly, &e->fly_link);
-		columns_add_entry(e->stored ? &j->update : &j->create, e);
+		parts_add(&j->parts, e);
 		alerts_take_entry(&j->alerts, e);
-		e->n_enlisted_flying = e->n_enlisted;
-		columns_add_branches(&j->branch, e);
 	}
 	if (j->n_alone)
 		j->n_alone--;
@@ -97,7 +89,7 @@ static void lose(struct journal *j, const char *why)
 static void flush(struct journal *j)
 {
 	struct pg_batch *batch = pg_batch_begin(j->cfg.pg);
-	int rc = 0;
+	int rc;
 
 	if (!batch) {
 		lose(j, "no session to write with");
@@ -113,12 +105,7 @@ static void flush(struct journal *j)
 		j->lazy_due_us = j->flush_started_us + j->cfg.lazy_us;
 	j->stats.n_flush++;
 	crash_point(CRASH_FLUSH_BEFORE_SEND);
-	if (j->create.n_row)
-		rc = columns_send(&j->create, batch, NULL);
-	if (rc == 0 && j->update.n_row)
-		rc = columns_send(&j->update, batch, NULL);
-	if (rc == 0 && j->branch.n_row)
-		rc = columns_send(&j->branch, batch, NULL);
+	rc = parts_send(&j->parts, batch);
 	if (rc == 0)
 		rc = alerts_send(&j->alerts, batch);
 	if (rc == 0 && history_flying(j)->n_row)
@@ -134,29 +121,19 @@ static void flush(struct journal *j)
 /* An entry whose row is missing was refused. ERR_LOST when a row comes back that fits nowhere. */
 static int sort_out(struct journal *j, const struct pg_outcome *outcome)
 {
-	const struct pg_result *create = j->create.n_row ? outcome->result[0] : NULL;
-	size_t n_create = 0, n_update = 0;
 	struct list written;
 	struct list *link;
 
-	if (j->update.n_row &&
-	    columns_mark(&j->update, j->updated, outcome->result[create ? 1 : 0]) < 0)
+	if (parts_mark(&j->parts, outcome) < 0)
 		return ERR_LOST;
 	list_init(&written);
 	while ((link = list_pop(&j->fly))) {
 		struct journal_entry *e = container_of(link, struct journal_entry, fly_link);
-		bool found;
 
-		if (e->stored) {
-			found = j->updated[n_update++];
-		} else {
-			found = columns_row_is(create, n_create, e);
-			n_create += found;
-		}
-		list_push(found ? &written : &j->refused, link);
+		list_push(parts_took(&j->parts, e) ? &written : &j->refused, link);
 	}
 	list_splice(&j->fly, &written);
-	return !create || n_create == pg_rows(create) ? 0 : ERR_LOST;
+	return parts_all_known(&j->parts) ? 0 : ERR_LOST;
 }
 
 /* Both reports take entries off the journal's own lists, so that the owner may stop the journal
@@ -185,6 +162,10 @@ static void report_durable(struct journal *j)
 		e->durable_seq = e->flying_seq;
 		e->n_enlisted_stored = e->n_enlisted_flying;
 		e->stored = true;
+		e->parked = e->park_flying;
+		e->park_flying = false;
+		if (e->parked)
+			e->park = NULL;
 		j->stats.n_record++;
 		j->cfg.on_durable(j->cfg.ctx, e);
 		if (!list_empty(&j->fly))
@@ -246,6 +227,7 @@ static void requeue(struct journal *j, bool alone)
 	while ((link = list_pop(&j->fly))) {
 		struct journal_entry *e = container_of(link, struct journal_entry, fly_link);
 
+		e->park_flying = false;
 		e->queued_place = e->flying_place;
 		list_remove(&e->queue_link);
 		list_push(&back, &e->queue_link);
@@ -265,9 +247,7 @@ static bool idle(const struct journal *j)
  * may be the history's fault, which is not promised, so it goes first. */
 static void settle_refused(struct journal *j, const struct pg_outcome *outcome)
 {
-	size_t n_row = j->create.n_row + j->update.n_row;
-	size_t alerts_at = (j->create.n_row ? 1u : 0u) + (j->update.n_row ? 1u : 0u) +
-	                   (j->branch.n_row ? 1u : 0u);
+	size_t n_row = j->parts.n_entry, alerts_at = parts_statements(&j->parts);
 	size_t history_at = alerts_at + alerts_statements(&j->alerts);
 
 	log_error(NULL, "a flush of %zu records was refused: %s %s", n_row, outcome->sqlstate,
@@ -364,9 +344,7 @@ void journal_free(struct journal *j)
 		return;
 	loop_hook_free(j->hook);
 	loop_timer_free(j->timer);
-	columns_release(&j->create);
-	columns_release(&j->update);
-	columns_release(&j->branch);
+	parts_release(&j->parts);
 	columns_release(&j->history[0]);
 	columns_release(&j->history[1]);
 	alerts_release(&j->alerts);
@@ -430,6 +408,7 @@ uint64_t journal_put(struct journal *j, struct journal_entry *e, const struct jo
 {
 	assert(j->running);
 	e->queued = *state;
+	e->park = NULL;
 	if (list_empty(&e->queue_link)) {
 		e->queued_seq++;
 		e->queued_place = ++j->place;
@@ -440,6 +419,14 @@ uint64_t journal_put(struct journal *j, struct journal_entry *e, const struct jo
 	else
 		start_lazy_clock(j);
 	return e->queued_seq;
+}
+
+void journal_park(struct journal *j, struct journal_entry *e, const struct journal_state *state,
+                  const struct journal_park *park)
+{
+	assert(e->stored && journal_entry_idle(e));
+	journal_put(j, e, state, false);
+	e->park = park;
 }
 
 void journal_history(struct journal *j, const struct journal_attempt *a)

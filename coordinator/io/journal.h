@@ -59,6 +59,14 @@ struct journal_branch {
 	uint8_t participant[JOURNAL_PARTICIPANT_LEN];
 };
 
+/* Where and until when a transaction is put aside. */
+struct journal_park {
+	const char *whom;
+	int64_t until_us; /* database time, since 1970 */
+	const uint8_t *calls;
+	size_t n_calls;
+};
+
 struct journal_entry {
 	/* Set once, by the owner. */
 	const char *gid;
@@ -85,8 +93,11 @@ struct journal_entry {
 	/* The journal's. */
 	struct journal_state queued;
 	struct journal_state flying;
-	struct journal_state durable; /* what answers may show; valid when `stored` */
-	bool stored;                  /* the row exists, durably */
+	struct journal_state durable;    /* what answers may show; valid when `stored` */
+	bool stored;                     /* the row exists, durably */
+	const struct journal_park *park; /* what is queued, or flying, is this and no state */
+	bool park_flying;
+	bool parked; /* as on_durable is called: this was a journal_park */
 	unsigned n_enlisted_flying;
 	unsigned n_enlisted_stored;
 	uint64_t queued_seq; /* the put that `queued` came from; counts from 1 */
@@ -141,6 +152,11 @@ void journal_forget(struct journal_entry *e);
  * a flush by itself for lazy_us. */
 uint64_t journal_put(struct journal *j, struct journal_entry *e, const struct journal_state *state,
                      bool forced);
+
+/* The transaction is put aside, and `branch` of its state may be newer than the record. Its entry is
+ * idle, and `park` stays until on_durable or a put, which takes its place. Lazy. */
+void journal_park(struct journal *j, struct journal_entry *e, const struct journal_state *state,
+                  const struct journal_park *park);
 
 struct journal_attempt {
 	const char *gid;

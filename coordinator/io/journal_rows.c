@@ -20,6 +20,9 @@ static const enum pg_type label_type[LABEL_COLUMNS] = {
     PG_TEXT,
     PG_TIMESTAMPTZ,
 };
+static const enum pg_type park_type[] = {
+    PG_TEXT, PG_INT2, PG_INT8, PG_TEXT, PG_TIMESTAMPTZ, PG_BYTEA, PG_BYTEA,
+};
 static const enum pg_type branch_type[] = {PG_TEXT, PG_INT2, PG_INT8, PG_INT2, PG_BYTEA, PG_BYTEA};
 static const enum pg_type attempt_type[] = {
     PG_TEXT,        PG_INT2,        PG_INT8, PG_TEXT, PG_INT2, PG_INT4,
@@ -37,6 +40,7 @@ static const struct {
 } shape[] = {
     [COLUMNS_CREATE] = {SQL_CREATE, entry_type, CREATE_COLUMNS},
     [COLUMNS_UPDATE] = {SQL_UPDATE, entry_type, UPDATE_COLUMNS},
+    [COLUMNS_PARK] = {SQL_PARK, park_type, sizeof park_type / sizeof park_type[0]},
     [COLUMNS_BRANCH] = {SQL_ENLIST, branch_type, sizeof branch_type / sizeof branch_type[0]},
     [COLUMNS_HISTORY] = {SQL_HISTORY, attempt_type, sizeof attempt_type / sizeof attempt_type[0]},
     [COLUMNS_ALERT_RAISE] = {SQL_ALERT_RAISE, alert_type, sizeof alert_type / sizeof alert_type[0]},
@@ -123,6 +127,20 @@ void columns_add_entry(struct columns *c, const struct journal_entry *e)
 	if (e->n_label)
 		add_labels(c, e);
 	c->n_byte += e->submission_len;
+}
+
+void columns_add_park(struct columns *c, const struct journal_entry *e)
+{
+	struct buf *col = c->column;
+
+	pg_array_add_bytes(&col[0], e->gid, e->gid_len);
+	pg_array_add_int2(&col[1], e->shard);
+	pg_array_add_int8(&col[2], e->epoch);
+	columns_add_text(&col[3], e->park->whom);
+	columns_add_time(&col[4], e->park->until_us);
+	pg_array_add_bytes(&col[5], e->park->calls, e->park->n_calls);
+	pg_array_add_bytes(&col[6], e->flying.branch, e->n_branch);
+	c->n_row++;
 }
 
 void columns_add_branches(struct columns *c, const struct journal_entry *e)

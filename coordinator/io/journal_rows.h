@@ -12,8 +12,9 @@
 #define COLUMNS_MAX 19
 
 enum columns_kind {
-	COLUMNS_CREATE,
+	COLUMNS_CREATE, /* up to COLUMNS_BRANCH in the order of a flush */
 	COLUMNS_UPDATE,
+	COLUMNS_PARK,
 	COLUMNS_BRANCH,
 	COLUMNS_HISTORY,
 	COLUMNS_ALERT_RAISE,
@@ -33,6 +34,7 @@ void columns_release(struct columns *c);
 
 /* e->flying, as a creation or an update. */
 void columns_add_entry(struct columns *c, const struct journal_entry *e);
+void columns_add_park(struct columns *c, const struct journal_entry *e);
 /* Its branches that are on their way and not stored yet. */
 void columns_add_branches(struct columns *c, const struct journal_entry *e);
 void columns_add_attempt(struct columns *c, const struct journal_attempt *a);

@@ -9,10 +9,21 @@
 #define LOCK_CLASS "1634956148"
 
 /* In the order of enum get_column in api/stored.c. */
-#define GET_SQL                                                                                  \
-	"SELECT mode, state, outcome, created_at, deadline_at, decided_at, ended_at,"            \
-	" branch_state, body_sha256, submission, assent.enlisted_of(gid) FROM assent.txn WHERE " \
-	"gid = $1"
+#define GET_SQL                                                                        \
+	"SELECT mode, state, outcome, created_at, deadline_at, decided_at, ended_at,"  \
+	" branch_state, body_sha256, submission, assent.enlisted_of(gid), parked_for," \
+	" parked_until FROM assent.txn WHERE gid = $1"
+
+/* In the order of enum load_column in node/load.c. `page` has all columns of assent.txn. A page is
+ * bounded in bytes, too: `size` of its first rows, of one at least. */
+#define PAGE(order, limit, bytes)                                                               \
+	"SELECT gid, shard, mode, state, outcome, created_at, deadline_at, decided_at,"         \
+	" branch_state, body_sha256, submission, assent.enlisted_of(gid), traceparent,"         \
+	" parked_until, parked_calls FROM (SELECT page.*, sum(page.size) OVER (ORDER BY " order \
+	" ROWS UNBOUNDED PRECEDING) - page.size AS before FROM (SELECT t.*, "                   \
+	"octet_length(t.submission) + coalesce((SELECT sum(octet_length(e.branch))"             \
+	" FROM assent.enlisted e WHERE e.gid = t.gid), 0) AS size FROM assent.txn t" limit      \
+	") AS page) AS page WHERE before < " bytes " ORDER BY " order
 
 #define INSERT_TXN                                                                               \
 	"INSERT INTO assent.txn (gid, shard, epoch, mode, state, outcome, created_at,"           \
@@ -102,6 +113,21 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 			PG_TIMESTAMPTZ_ARRAY, PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY,
 			PG_TIMESTAMPTZ_ARRAY },
 		.n_param = 9,
+	},
+	[SQL_PARK] = {
+		.name = "park",
+		/* returns the places in the arrays, like update_txn */
+		.sql =
+		"UPDATE assent.txn t SET epoch = u.epoch, parked_for = u.parked_for,"
+		" parked_until = u.parked_until, parked_calls = u.parked_calls,"
+		" branch_state = u.branch_state"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY"
+		" AS u(gid, shard, epoch, parked_for, parked_until, parked_calls, branch_state, n)"
+		" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch"
+		" WHERE t.gid = u.gid RETURNING u.n",
+		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_TEXT_ARRAY,
+			PG_TIMESTAMPTZ_ARRAY, PG_BYTEA_ARRAY, PG_BYTEA_ARRAY },
+		.n_param = 7,
 	},
 	[SQL_ENLIST] = {
 		.name = "enlist",
@@ -216,14 +242,40 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 	},
 	[SQL_LOAD] = {
 		.name = "load_page",
-		/* in the order of enum load_column in node/recover.c */
+		/* $1, $2: behind this one; $3 rows, $4 bytes; $5: 0 what is not decided, 1 what is.
+		 * Whatever the present owner has written is in its memory. */
+		.sql = PAGE("created_at, gid",
+			" JOIN assent.shard s ON s.shard = t.shard AND t.epoch < s.epoch"
+			" WHERE t.ended_at IS NULL AND t.parked_for IS NULL"
+			" AND (t.created_at, t.gid) > ($1, $2)"
+			" AND CASE $5 WHEN 0 THEN t.outcome = 0 ELSE t.outcome <> 0 END"
+			" ORDER BY t.created_at, t.gid LIMIT $3", "$4"),
+		.param = { PG_TIMESTAMPTZ, PG_TEXT, PG_INT8, PG_INT8, PG_INT2 },
+		.n_param = 5,
+	},
+	[SQL_LANES] = {
+		.name = "lanes",
 		.sql =
-		"SELECT gid, shard, mode, state, outcome, created_at, deadline_at, decided_at,"
-		" branch_state, body_sha256, submission, assent.enlisted_of(gid), traceparent"
-		" FROM assent.txn WHERE ended_at IS NULL AND (shard, gid) > ($1, $2)"
-		" ORDER BY shard, gid LIMIT $3",
-		.param = { PG_INT2, PG_TEXT, PG_INT8 },
-		.n_param = 3,
+		"SELECT parked_for, count(*), max(parked_until) FROM assent.txn WHERE parked_for IS NOT NULL"
+		" AND ended_at IS NULL GROUP BY parked_for",
+	},
+	[SQL_TAKE_BACK] = {
+		.name = "take_back",
+		/* $1: whose; $2, $3: behind this one; $4 rows, $5 bytes; $6: due until then */
+		.sql = PAGE("parked_until, gid",
+			" WHERE t.parked_for = $1 AND t.ended_at IS NULL"
+			" AND (t.parked_until, t.gid) > ($2, $3) AND t.parked_until <= $6"
+			" ORDER BY t.parked_until, t.gid LIMIT $4", "$5"),
+		.param = { PG_TEXT, PG_TIMESTAMPTZ, PG_TEXT, PG_INT8, PG_INT8, PG_TIMESTAMPTZ },
+		.n_param = 6,
+	},
+	[SQL_PARKED_NEXT] = {
+		.name = "parked_next",
+		.sql =
+		"SELECT parked_until FROM assent.txn WHERE parked_for = $1 AND ended_at IS NULL"
+		" AND parked_until > $2 ORDER BY parked_until LIMIT 1",
+		.param = { PG_TEXT, PG_TIMESTAMPTZ },
+		.n_param = 2,
 	},
 	[SQL_PARTITIONS] = {
 		.name = "partitions",
@@ -298,6 +350,16 @@ const struct pg_statement sql_read_statement[SQL_READ_MAX] = {
 		.sql =
 		"SELECT node, max(epoch) FROM assent.shard WHERE node IS NOT NULL"
 		" GROUP BY node ORDER BY node",
+	},
+	[SQL_PARKED_OLDEST] = {
+		.name = "parked_oldest",
+		.sql =
+		"SELECT l.label, t.gid, t.state, t.created_at, t.decided_at FROM unnest($1) AS l(label)"
+		" CROSS JOIN LATERAL (SELECT * FROM assent.txn t WHERE t.parked_for = l.label"
+		" AND t.ended_at IS NULL ORDER BY t.created_at, t.gid LIMIT 1) AS t"
+		" ORDER BY t.created_at",
+		.param = { PG_TEXT_ARRAY },
+		.n_param = 1,
 	},
 	[SQL_PING] = {
 		.name = "ping",

@@ -15,6 +15,7 @@ enum sql_write {
 	SQL_CREATE = 0,     /* new transactions */
 	SQL_CREATE_LABELED, /* the same, when some have labels */
 	SQL_UPDATE,         /* their later states */
+	SQL_PARK,           /* of those that are set aside: until when */
 	SQL_ENLIST,         /* branches that join later */
 	SQL_HISTORY,        /* calls made */
 	SQL_ALERT_RAISE,
@@ -24,20 +25,24 @@ enum sql_write {
 	SQL_UNLOCK,       /* give all of them back */
 	SQL_TAKE,         /* raise the epochs */
 	SQL_HELLO,        /* who is this database, what time is it there */
-	SQL_LOAD,         /* one page of unfinished transactions */
+	SQL_LOAD,         /* one page of unfinished transactions that are not parked */
+	SQL_LANES,        /* how many are parked, and for whom */
+	SQL_TAKE_BACK,    /* one page of those parked for one participant */
+	SQL_PARKED_NEXT,  /* when the next one is due */
 	SQL_PARTITIONS,   /* history partitions of the next days */
 	SQL_FIND,         /* one transaction, as its owner has it */
 	SQL_WRITE_MAX,
 };
 
 enum sql_read {
-	SQL_GET = 0,      /* one transaction */
-	SQL_BRANCH_CALLS, /* calls per branch, and the newest failure */
-	SQL_EXISTS,       /* is there such a transaction */
-	SQL_ATTEMPTS,     /* its history */
-	SQL_ALERTS_ANY,   /* alerts, newest first */
-	SQL_ALERTS_OPEN,  /* those that are open */
-	SQL_OWNERS,       /* who took the shards */
+	SQL_GET = 0,       /* one transaction */
+	SQL_BRANCH_CALLS,  /* calls per branch, and the newest failure */
+	SQL_EXISTS,        /* is there such a transaction */
+	SQL_ATTEMPTS,      /* its history */
+	SQL_ALERTS_ANY,    /* alerts, newest first */
+	SQL_ALERTS_OPEN,   /* those that are open */
+	SQL_OWNERS,        /* who took the shards */
+	SQL_PARKED_OLDEST, /* the oldest parked for each of these participants */
 	SQL_PING,
 	SQL_READ_MAX,
 };

@@ -58,16 +58,17 @@ const char *const sql_purge_setup[] = {
 	" AND x.value = w.value)))"
 
 /* In the order of enum list_column in api/list.c. */
-#define SUMMARY                                                                                    \
-	"t.gid, t.mode, t.state, t.outcome, t.created_at, t.deadline_at, t.decided_at,"            \
-	" t.ended_at, length(t.branch_state) AS n_branch, (SELECT json_object_agg(x.name, x.value" \
+#define SUMMARY                                                                                   \
+	"t.gid, t.mode, t.state, t.outcome, t.created_at, t.deadline_at, t.decided_at,"           \
+	" t.ended_at, t.parked_for, t.parked_until, length(t.branch_state) AS n_branch, (SELECT " \
+	"json_object_agg(x.name, x.value"                                                         \
 	" ORDER BY x.name)::text FROM assent.label x WHERE x.gid = t.gid) AS labels"
 
 /* Behind the page, when it is not full, the place up to which was looked, if anything is beyond;
  * it has no mode. */
 #define PAGE_AND_REACHED                                                                          \
 	" SELECT * FROM page UNION ALL SELECT r.gid, NULL, NULL, NULL, r.created_at, NULL, NULL," \
-	" NULL, NULL, NULL FROM reached r WHERE (SELECT count(*) FROM page) < $5"
+	" NULL, NULL, NULL, NULL, NULL FROM reached r WHERE (SELECT count(*) FROM page) < $5"
 
 /* Unfinished and ended transactions have an index each; this merges the two. */
 #define WALK(columns)                                                         \
@@ -92,7 +93,7 @@ const struct pg_statement sql_list_statement[SQL_LIST_MAX] = {
 		.sql =
 		"WITH page AS MATERIALIZED (SELECT " SUMMARY " FROM (SELECT * FROM "
 		WALK("t.gid, t.mode, t.state, t.outcome, t.created_at, t.deadline_at, t.decided_at,"
-			" t.ended_at, t.branch_state, t.participants")
+			" t.ended_at, t.parked_for, t.parked_until, t.branch_state, t.participants")
 		" AS t" NEWEST_FIRST " LIMIT $4) AS t WHERE" FILTERS NEWEST_FIRST " LIMIT $5),"
 		" reached AS (SELECT t.gid, t.created_at FROM " WALK("t.gid, t.created_at")
 		" AS t" NEWEST_FIRST " OFFSET $4 - 1 LIMIT 1)"

@@ -25,6 +25,20 @@ int64_t admission_delay_us(const struct admission *a, int64_t now_us)
 	return now_us - container_of(a->waiting.next, struct admission_mark, link)->since_us;
 }
 
+size_t admission_room(const struct node *n, unsigned percent)
+{
+	size_t max = (size_t)n->config->in_flight_max * percent / 100;
+	size_t bytes = (size_t)n->config->memory_max / 100 * percent;
+
+	max = max ? max : 1;
+	return n->txns.n < max && n->admission.n_byte < bytes ? max - n->txns.n : 0;
+}
+
+size_t admission_share(const struct node *n)
+{
+	return (size_t)n->config->in_flight_max / 4;
+}
+
 __attribute__((format(printf, 2, 3))) static int refuse(struct admission *a, const char *fmt, ...)
 {
 	va_list ap;
@@ -63,7 +77,7 @@ static bool has_standing_queue(const struct node *node, const char *participant,
 static int check_participants(struct admission *a, const struct gtx *g, int64_t now_us)
 {
 	const struct node *node = g->node;
-	size_t share = (size_t)node->config->in_flight_max / 4;
+	size_t share = admission_share(node);
 	enum txn_op first = txn_mode_first(g->spec.mode);
 	struct http_client_stats calls;
 

@@ -69,6 +69,11 @@ void admission_durable(struct gtx *g);
 /* `g` is about to go. */
 void admission_leave(struct gtx *g);
 
+/* How many more transactions fit into so many percent of in_flight_max and memory_max. */
+size_t admission_room(const struct node *n, unsigned percent);
+/* How many may wait for one participant before submissions that name it are refused. */
+size_t admission_share(const struct node *n);
+
 /* Age of the oldest forced record that is not durable. */
 int64_t admission_delay_us(const struct admission *a, int64_t now_us);
 

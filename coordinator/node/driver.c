@@ -8,8 +8,10 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "node/alerts.h"
+#include "node/lane.h"
 #include "node/node.h"
 #include "node/participant.h"
+#include "node/recover.h"
 
 /* Actions of one step, held back until the put `seq` is durable. */
 struct pending {
@@ -215,6 +217,7 @@ void driver_step(struct gtx *g, const struct event *ev)
 		/* verdict_judge and the driver never make such an event. */
 		log_error(g->gid, "event %d refused in state %s: %s", (int)ev->type,
 		          txn_state_str(g->txn.state), err_str(rc));
+	park_consider(g);
 }
 
 void driver_on_timer(void *ctx, int64_t now_us)
@@ -231,6 +234,7 @@ static void forget(struct gtx *g)
 	journal_set_load(node->journal, node->txns.n);
 	gtx_free(g);
 	crash_point(CRASH_FORGET_DONE);
+	recover_room(node);
 }
 
 void driver_on_durable(void *ctx, struct journal_entry *entry)
@@ -238,6 +242,11 @@ void driver_on_durable(void *ctx, struct journal_entry *entry)
 	struct gtx *g = container_of(entry, struct gtx, entry);
 
 	(void)ctx;
+	if (entry->parked) {
+		if (park_settled(g))
+			forget(g);
+		return;
+	}
 	census_update(g);
 	if (driver_is_durable(g))
 		admission_durable(g);
@@ -247,6 +256,8 @@ void driver_on_durable(void *ctx, struct journal_entry *entry)
 	release_held_back(g);
 	if (txn_ended((enum txn_state)entry->durable.state) && journal_entry_idle(entry))
 		forget(g);
+	else
+		park_consider(g);
 }
 
 void driver_on_refused(void *ctx, struct journal_entry *entry, int err)
@@ -367,8 +378,12 @@ int driver_resume(struct gtx *g)
 
 static void on_wait_timeout(void *ctx, int64_t now_us)
 {
+	struct waiter *w = ctx;
+	struct gtx *g = w->gtx;
+
 	(void)now_us;
-	answer(ctx, WAIT_TIMEOUT);
+	answer(w, WAIT_TIMEOUT);
+	park_consider(g);
 }
 
 int driver_wait(struct gtx *g, struct waiter *w, enum wait_for what, int64_t until_us)
@@ -400,6 +415,7 @@ void driver_drop_all(struct node *node)
 		answer_all(g, WAIT_LOST);
 		gtx_free(g);
 	}
+	lanes_clear(node);
 }
 
 void driver_answer_waiters(struct node *node)

@@ -40,6 +40,7 @@ void gtx_free(struct gtx *g)
 	journal_forget(&g->entry);
 	census_leave(g);
 	admission_leave(g);
+	park_leave(g);
 	participant_cancel(g);
 	driver_discard_pending(g);
 	timers_retire(&g->node->timers, &g->timer);

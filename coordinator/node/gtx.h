@@ -8,6 +8,7 @@
  *	4. decided, then ended; both become durable.
  *	5. driver forgets it once the end is durable. Until then the database's row and this
  *	   object agree, except for what is queued.
+ *	Between decision and end it may be parked: forgotten, and later loaded anew (park.h).
  * When the session to the database is lost, all of them are dropped at once and loaded anew.
  *
  * One owner: the node's map. gtx_free cancels its calls and asserts that no waiter is left.
@@ -23,6 +24,7 @@
 #include "io/journal.h"
 #include "node/admission.h"
 #include "node/census.h"
+#include "node/park.h"
 #include "node/submission.h"
 #include "node/timers.h"
 
@@ -60,7 +62,8 @@ struct gtx {
 	struct list pending; /* struct pending: actions that wait, oldest first */
 	struct list call;    /* struct call: under way */
 	struct list waiter;  /* struct waiter */
-	int64_t created_us;  /* database time, microseconds since 1970 */
+	struct parking parking;
+	int64_t created_us; /* database time, microseconds since 1970 */
 	int64_t deadline_us;
 	int64_t deadline_mono_us; /* the same moment; txn.deadline_us as it was last stored */
 	int64_t decided_us;       /* 0: not yet */

@@ -179,6 +179,13 @@ void metrics_render(const struct node *node, size_t n_request, struct buf *out)
 	     "Age of the oldest state that somebody waits for and that is not stored.");
 	buf_printf(out, "assent_journal_delay_seconds %.6f\n",
 	           (double)admission_delay_us(&node->admission, clock_mono_us()) / 1e6);
+	simple(out, "assent_transactions_parked", "gauge",
+	       "Transactions set aside on disk until a participant answers again.",
+	       node->park.n_parked);
+	simple(out, "assent_transactions_parked_total", "counter", "Times one was set aside.",
+	       node->park.n_put);
+	simple(out, "assent_transactions_taken_back_total", "counter",
+	       "Times one was taken back to be called again.", node->park.n_taken);
 	render_ends(m, out);
 	render_durations(m, out);
 	render_participants(node, out);

@@ -174,6 +174,8 @@ int node_init(struct node *n, const struct config *config, struct loop *loop, ch
 	if (rc == 0)
 		rc = peer_stats_init(&n->peers);
 	if (rc == 0)
+		rc = park_init(&n->park);
+	if (rc == 0)
 		rc = timers_init(&n->timers, loop);
 	if (rc == 0)
 		rc = timers_admit(&n->timers, &n->retry, shards_on_timer, n);
@@ -213,4 +215,5 @@ void node_release(struct node *n)
 	map_release(&n->txns);
 	census_release(&n->census);
 	peer_stats_release(&n->peers);
+	park_release(&n->park);
 }

@@ -21,6 +21,7 @@
 #include "node/config.h"
 #include "node/lists.h"
 #include "node/metrics.h"
+#include "node/park.h"
 #include "node/peer_stats.h"
 #include "node/retention.h"
 #include "node/timers.h"
@@ -52,6 +53,7 @@ struct node {
 	struct census census;
 	struct admission admission;
 	struct peer_stats peers;
+	struct park park;
 	uint64_t alerts_open[ALERT_KIND_MAX]; /* as last heard from the database */
 	bool counting_alerts;
 	bool count_alerts_again;

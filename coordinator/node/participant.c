@@ -18,6 +18,7 @@
 #define HEADER_MAX (20 + BRANCH_HEADER_MAX)
 /* What the lines of most calls take. */
 #define HEADER_ROOM 1000
+#define HANGING     16 /* calls in a row that were not answered in time */
 
 struct call {
 	struct list link;   /* in gtx->call */
@@ -27,7 +28,8 @@ struct call {
 	enum txn_op op;
 	bool one_phase;
 	uint32_t attempt;
-	int err; /* for failed calls */
+	int err;      /* for failed calls */
+	bool decided; /* nothing but this call's success ends the transaction */
 	bool started;
 	struct peer_stat *peer;
 	struct http_call *http;
@@ -174,6 +176,23 @@ static bool settles(enum event_type verdict)
 	return verdict != EV_WORKING && verdict != EV_UNKNOWN && verdict != EV_CONTRACT;
 }
 
+/* What did not leave the queue says nothing about the participant, unless it has no address. */
+static bool tells(const struct call *call, int err)
+{
+	if (err == ERR_LIMIT || err == ERR_NOMEM)
+		return false;
+	return call->started || err != ERR_TIMEOUT;
+}
+
+static void tell_lanes(const struct call *call, int err, enum event_type verdict)
+{
+	bool failed = verdict == EV_UNKNOWN || verdict == EV_CONTRACT;
+
+	if (call->decided)
+		call->peer->n_hung = err == ERR_TIMEOUT ? call->peer->n_hung + 1 : 0;
+	park_heard(call->gtx, call->branch, call->peer->label, call->decided, failed);
+}
+
 static void count_call(const struct call *call, const struct http_result *r, int64_t now_us,
                        enum event_type verdict)
 {
@@ -182,8 +201,11 @@ static void count_call(const struct call *call, const struct http_result *r, int
 	char error[96];
 
 	metrics_count_call(&call->gtx->node->metrics, verdict);
+	call->peer->n_decided -= call->decided;
 	peer_call_done(call->peer, verdict, call->started ? took_us : -1,
 	               branch_note_str(note, error, sizeof error), now_us);
+	if (tells(call, r->err))
+		tell_lanes(call, r->err, verdict);
 	if (settles(verdict))
 		peer_wait_end(&note->wait);
 }
@@ -377,7 +399,18 @@ static void ask(struct call *call, const char *url)
 	           sizeof label);
 	call->peer = peer_stats_find(&g->node->peers, label, now_us);
 	peer_call_asked(call->peer);
+	call->decided = !txn_timed(&g->txn);
+	call->peer->n_decided += call->decided;
 	peer_wait_begin(call->peer, &g->note[call->branch].wait, g, call->branch, now_us);
+}
+
+/* A participant that hangs has one call at a time for what is decided: the others would wait in its
+ * queue for nothing, in memory. As it is they fail at once, and are parked. Where failures may change
+ * the outcome only those count that were made. */
+static bool would_wait_in_vain(const struct call *call)
+{
+	return call->decided && call->gtx->txn.outcome != OUTCOME_PENDING &&
+	       call->peer->n_hung >= HANGING && call->peer->n_decided > 1;
 }
 
 void participant_call(struct gtx *g, const struct action *act)
@@ -401,6 +434,8 @@ void participant_call(struct gtx *g, const struct action *act)
 	g->note[act->branch].n_call++;
 	rc = add_url(&url, g, &g->spec.branch[act->branch], act->op);
 	ask(call, rc == 0 && !url.failed ? url.data : NULL);
+	if (rc == 0 && would_wait_in_vain(call))
+		rc = ERR_LIMIT;
 	if (rc == 0)
 		rc = url.failed ? ERR_NOMEM : start(call, act, url.data, url.len);
 	if (rc < 0)
@@ -416,6 +451,7 @@ void participant_cancel(struct gtx *g)
 		struct call *call = container_of(link, struct call, link);
 
 		list_remove(&call->failed);
+		call->peer->n_decided -= call->decided;
 		peer_call_dropped(call->peer, call->started);
 		if (call->http)
 			http_call_cancel(call->http);

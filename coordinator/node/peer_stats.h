@@ -42,7 +42,10 @@ struct peer_stat {
 	size_t n_active;
 	uint64_t verdict[EV_TYPE_MAX];
 	struct peer_slot_stats slot[PEER_SLOTS];
-	int64_t used_us; /* monotonic */
+	/* Of calls for what is decided: */
+	size_t n_decided; /* queued or active */
+	unsigned n_hung;  /* that were not answered in time, in a row */
+	int64_t used_us;  /* monotonic */
 	int64_t last_error_us;
 	int64_t last_success_us;
 	char last_error[96];

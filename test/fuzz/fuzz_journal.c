@@ -21,9 +21,9 @@
 #include "node/node.h"
 
 /* Its functions for one row are nobody else's. */
-#include "node/recover.c" /* NOLINT(bugprone-suspicious-include) */
+#include "node/load.c" /* NOLINT(bugprone-suspicious-include) */
 
-#define COLUMNS (LOAD_TRACEPARENT + 1)
+#define COLUMNS (LOAD_PARKED_CALLS + 1)
 
 static void put(PGresult *r, enum load_column col, const struct buf *value)
 {
@@ -136,6 +136,8 @@ static PGresult *row_of(const char *data, size_t size)
 		put_bytes(r, LOAD_TRACEPARENT, line + n + 1, len - n - 1);
 	else
 		put_null(r, LOAD_TRACEPARENT);
+	put_null(r, LOAD_PARKED_UNTIL);
+	put_null(r, LOAD_PARKED_CALLS);
 	len = next_line(data, size, &at, &line);
 	put_bytes(r, LOAD_SUBMISSION, line, len);
 	put_enlisted(r, data, size, at);

@@ -1,7 +1,7 @@
 """Clients that start every kind of transaction while the coordinator may die at any moment, with a
 note of each request and its answer; and what must hold afterwards.
 
-    party = Party()                          participants, by name: yes, no, look, slow, clumsy
+    party = Party()                          participants, by name: yes, no, look, slow, clumsy, dozy
     mix = Mix(assentd, party, shop)          runs until the first request gets no answer
     ... the coordinator dies ...
     mix.check_written_ahead(database)
@@ -38,7 +38,8 @@ def fill(shop):
 class Party(Participant):
     """What they do follows from their names: `yes`; `no` refuses; `look` is read-only; `slow` has
     to be asked twice to prepare or try; `clumsy` answers the first decision with a mistake (an alert,
-    closed by the second). Two branches of one transaction are told apart by a suffix: yes-2."""
+    closed by the second); `dozy` wants to hear the decision again, but later. Two branches of one
+    transaction are told apart by a suffix: yes-2."""
 
     def arrived(self, call):
         super().arrived(call)
@@ -52,6 +53,8 @@ class Party(Participant):
             return Answer(503)
         if role == "clumsy" and call.op in DECIDED and first:
             return Answer(400)
+        if role == "dozy" and call.op in DECIDED and first:
+            return Answer(503, headers={"Retry-After": "3"})
         return Answer(200)
 
 
@@ -124,10 +127,10 @@ class Client:
             raise Lost
         return note
 
-    def submit(self, gid, *names, **members):
+    def submit(self, gid, *names, wait=10, **members):
         body = dict({"mode": "2pc", "retry": QUICK, "timeout_ms": AMPLE_MS,
                      "branches": [self.mix.party.branch(n) for n in names]}, **members)
-        args = (gid, "submit", "/v1/transactions/" + gid, "PUT", body, 10)
+        args = (gid, "submit", "/v1/transactions/" + gid, "PUT", body, wait)
         if self.ask(*args).status == 200:
             self.last = args
 
@@ -154,6 +157,10 @@ class Client:
 
     def declined(self, gid):
         self.submit(gid, "yes", "no", mode="tcc")
+
+    def parked(self, gid):
+        """Nobody may wait for it."""
+        self.submit(gid, "yes", "dozy", wait=None)
 
     def begin(self, gid, timeout_ms=AMPLE_MS, mode="2pc"):
         body = {"mode": mode, "interactive": True, "retry": QUICK, "timeout_ms": timeout_ms}

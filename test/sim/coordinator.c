@@ -329,9 +329,39 @@ void coordinator_msg(struct world *w, const struct msg *m)
 		answered(w, m);
 }
 
+/* Put aside at rest, and taken back when it is due: the row is all that is left of it, and no
+ * attempt is counted twice. */
+static void park_and_take_back(struct world *w)
+{
+	uint8_t memo[TXN_BRANCH_MAX * TXN_MEMO_LEN];
+	uint32_t attempt[TXN_BRANCH_MAX] = {0}, failures[TXN_BRANCH_MAX] = {0};
+	unsigned life = w->life;
+
+	for (unsigned i = 0; i < w->t.n_branch; i++) {
+		attempt[i] = w->t.branch[i].attempt;
+		failures[i] = w->t.branch[i].failures;
+		w->durable.branch[i] = (uint8_t)w->t.branch[i].state;
+	}
+	txn_memo(&w->t, memo);
+	make_txn(w);
+	must(w, txn_restore(&w->t, w->durable.state, w->durable.outcome, w->durable.branch) == 0);
+	txn_remember(&w->t, memo);
+	(void)step(w, (struct event){.type = EV_RESUME});
+	for (unsigned i = 0; w->life == life && i < w->t.n_branch; i++) {
+		const struct branch *b = &w->t.branch[i];
+
+		must(w, b->op == OP_NONE || (b->attempt == attempt[i] + 1 && b->in_call));
+		must(w, b->op == OP_NONE || b->failures == failures[i]);
+	}
+}
+
 void coordinator_timer(struct world *w)
 {
 	w->lag_us = 0;
+	if (txn_rests(&w->t) && w->n_record == 0 && w->n_queue == 0 && chance(w, 30)) {
+		park_and_take_back(w);
+		return;
+	}
 	(void)step(w, (struct event){.type = EV_TIMER});
 }
 

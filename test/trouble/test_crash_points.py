@@ -94,6 +94,11 @@ def by_load(yard, party, point):
     return yard.mix(party)
 
 
+def by_parking(yard, party, point):
+    yard.start(point)
+    return yard.mix(party, kinds=("parked", "pair", "single"))
+
+
 def by_start(yard, party, point):
     """Dies under load first, so that there is something to recover; then while recovering."""
     yard.start("call.replied:25")
@@ -172,7 +177,8 @@ REACH = {
     "dev.relaunched": by_dead_postgres,
     "reload.applied": by_signal(signal.SIGHUP),
 }
-BY_PLACE = {"recover": by_start, "shards": by_start, "partitions": by_start, "purge": by_purge}
+BY_PLACE = {"park": by_parking, "unpark": by_parking, "recover": by_start, "shards": by_start,
+            "partitions": by_start, "purge": by_purge}
 
 
 def reach_of(point):
@@ -190,7 +196,8 @@ OFTEN = ("flush.before_send", "flush.before_sync", "flush.sent", "flush.confirme
          "effects.between", "report.before_answers", "report.answered", "forget.done",
          "call.before_start", "call.started", "call.replied", "call.judged", "call.stepped",
          "answer.before_send", "answer.sent")
-AGAIN = [p + (":12" if p in OFTEN else ":3") for p in WALKED if reach_of(p) is by_load]
+AGAIN = [p + (":12" if p in OFTEN else ":3") for p in WALKED
+         if reach_of(p) in (by_load, by_parking)]
 
 
 def test_the_load_itself(yard, party):

@@ -316,6 +316,68 @@ static void restore_refuses_numbers_of_no_state(void **state)
 	arena_release(&a);
 }
 
+/* One that is put aside goes on where it was: attempts, backoff, and each alert once. */
+static void a_memo_is_remembered(void **state)
+{
+	uint8_t branch[2] = {BRANCH_PREPARED, BRANCH_COMMITTED}, memo[2 * TXN_MEMO_LEN];
+	struct event ev = {.type = EV_RESUME}, reply = {.type = EV_UNKNOWN, .op = OP_COMMIT};
+	struct effects fx;
+	struct arena a, b;
+	struct txn t, back;
+	size_t n_alert = 0;
+
+	(void)state;
+	make(&t, &a, 2);
+	assert_false(txn_rests(&t));
+	assert_int_equal(txn_restore(&t, TXN_COMMITTING, OUTCOME_COMMITTED, branch), 0);
+	for (uint32_t i = 1; i <= 300; i++) {
+		assert_int_equal(txn_step(&t, &ev, &fx), 0);
+		assert_int_equal(fx.act[0].attempt, i);
+		assert_false(txn_rests(&t));
+		reply.attempt = i;
+		assert_int_equal(txn_step(&t, &reply, &fx), 0);
+		n_alert += fx.n_act;
+		assert_true(txn_rests(&t));
+		txn_memo(&t, memo);
+		make(&back, &b, 2);
+		assert_int_equal(txn_restore(&back, TXN_COMMITTING, OUTCOME_COMMITTED, branch), 0);
+		txn_remember(&back, memo);
+		arena_release(&a);
+		t = back;
+		a = b;
+	}
+	assert_int_equal(n_alert, 1);
+	assert_int_equal(txn_step(&t, &ev, &fx), 0);
+	assert_int_equal(t.branch[0].failures, 300);
+	reply.attempt = 301;
+	reply.type = EV_DONE;
+	assert_int_equal(txn_step(&t, &reply, &fx), 0);
+	assert_int_equal(fx.act[0].type, ACT_ALERT_CLOSE);
+	assert_int_equal(t.state, TXN_COMMITTED);
+	assert_false(txn_rests(&t));
+	arena_release(&a);
+}
+
+/* A phase begins anew, whatever was remembered of the one before. */
+static void a_memo_ends_with_its_phase(void **state)
+{
+	uint8_t branch[1] = {BRANCH_PENDING}, memo[TXN_MEMO_LEN] = {0, 0, 0, 9, 0, 0, 9, 0};
+	struct event ev = {.type = EV_RESUME, .now_us = 11 * SECOND};
+	struct effects fx;
+	struct arena a;
+	struct txn t;
+
+	(void)state;
+	make(&t, &a, 1);
+	assert_int_equal(txn_restore(&t, TXN_ONE_PHASE, OUTCOME_PENDING, branch), 0);
+	txn_remember(&t, memo);
+	assert_int_equal(txn_step(&t, &ev, &fx), 0);
+	assert_int_equal(t.state, TXN_ARBITRATING);
+	assert_int_equal(t.branch[0].attempt, 1);
+	assert_int_equal(t.branch[0].failures, 0);
+	arena_release(&a);
+}
+
 static void judge_takes_missing_members(void **state)
 {
 	struct answer answer = {.status = 200};
@@ -340,6 +402,8 @@ int main(void)
 	    cmocka_unit_test(branches_are_enlisted_to_the_limit),
 	    cmocka_unit_test(no_memory_for_a_branch_changes_nothing),
 	    cmocka_unit_test(restore_refuses_numbers_of_no_state),
+	    cmocka_unit_test(a_memo_is_remembered),
+	    cmocka_unit_test(a_memo_ends_with_its_phase),
 	    cmocka_unit_test(judge_takes_missing_members),
 	};
 

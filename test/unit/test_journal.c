@@ -40,6 +40,48 @@ static void test_coalesces(void **state)
 	assert_true(jw_idle(w));
 }
 
+/* A state that comes before the flush takes the place of the parking; one that comes while it flies
+ * is written behind it. Neither the one nor the other touches what was durable. */
+static void test_park(void **state)
+{
+	struct journal_world *w = *state;
+	const struct journal_park park = {.whom = "stock",
+	                                  .until_us = PG_EPOCH_US + 7,
+	                                  .calls = (const uint8_t *)"m",
+	                                  .n_calls = 1};
+	struct record *r = jw_record(w, "a"), *other = jw_record(w, "b");
+
+	jw_put(r, 3, true);
+	jw_put(other, 3, true);
+	jw_until_durable(w, 2);
+	journal_park(w->journal, &r->entry, &r->entry.durable, &park);
+	assert_int_equal(jw_put(r, 4, true), 2);
+	jw_until_durable(w, 3);
+	assert_false(r->entry.parked);
+	assert_int_equal(jw_number("SELECT count(*) FROM assent.txn WHERE parked_for IS NOT NULL"),
+	                 0);
+	jw_gate_close(w);
+	journal_park(w->journal, &r->entry, &r->entry.durable, &park);
+	jw_put(other, 4, true);
+	jw_until_held(w);
+	jw_put(r, 5, true);
+	jw_gate_open(w);
+	jw_until_durable(w, 6);
+	assert_int_equal(r->said[2], 4); /* parked: as it was */
+	assert_int_equal(r->said[3], 5);
+	assert_false(r->entry.parked);
+	assert_int_equal(jw_number("SELECT state FROM assent.txn WHERE gid = 'a' AND parked_for ="
+	                           " 'stock' AND parked_calls = 'm' AND parked_until ="
+	                           " '2000-01-01 00:00:00.000007+00'"),
+	                 5);
+	jw_sql("DELETE FROM assent.txn WHERE gid = 'a'");
+	journal_park(w->journal, &r->entry, &r->entry.durable, &park);
+	jw_put(other, 5, true);
+	jw_until_durable(w, 7);
+	assert_int_equal(r->err, ERR_LOST);
+	assert_int_equal(w->n_lost, 0);
+}
+
 static void test_newest_state_is_written(void **state)
 {
 	struct journal_world *w = *state;
@@ -380,6 +422,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_coalesces),
 	    TEST(test_newest_state_is_written),
+	    TEST(test_park),
 	    TEST(test_order),
 	    TEST(test_columns),
 	    TEST(test_lazy_waits_and_then_goes),

@@ -26,13 +26,14 @@ static const char *const array_types[SQL_WRITE_MAX] = {
         "int2[],timestamptz[],bytea[],bytea[],bytea[],text[],text[],text[],text[],timestamptz[]",
     [SQL_UPDATE] = "text[],int2[],int8[],int2[],int2[],timestamptz[],timestamptz[],bytea[],"
                    "timestamptz[]",
+    [SQL_PARK] = "text[],int2[],int8[],text[],timestamptz[],bytea[],bytea[]",
     [SQL_ENLIST] = "text[],int2[],int8[],int2[],bytea[],bytea[]",
     [SQL_HISTORY] = "text[],int2[],int8[],text[],int2[],int4[],timestamptz[],timestamptz[],int2[],"
                     "int2[],text[],text",
 };
 
 /* As the journal's session plans it. */
-static char *plan_of(enum sql_write which)
+static char *plan_with(enum sql_write which, const char *types)
 {
 	const struct pg_statement *s = &sql_write_statement[which];
 	struct buf sql = BUF_INIT;
@@ -40,7 +41,7 @@ static char *plan_of(enum sql_write which)
 
 	for (size_t k = 0; sql_write_setup[k]; k++)
 		buf_printf(&sql, "%s; ", sql_write_setup[k]);
-	buf_printf(&sql, "PREPARE p(%s) AS %s; ", array_types[which], s->sql);
+	buf_printf(&sql, "PREPARE p(%s) AS %s; ", types, s->sql);
 	buf_puts(&sql, "EXPLAIN (FORMAT YAML) EXECUTE p(NULL");
 	for (unsigned k = 1; k < s->n_param; k++)
 		buf_puts(&sql, ", NULL");
@@ -55,17 +56,17 @@ static void check_plans(void)
 {
 	static const char *const never[] = {"Seq Scan", "Hash", "Merge", "Sort", "Bitmap"};
 	static const enum sql_write which[] = {SQL_CREATE, SQL_CREATE_LABELED, SQL_UPDATE,
-	                                       SQL_ENLIST, SQL_HISTORY};
+	                                       SQL_PARK,   SQL_ENLIST,         SQL_HISTORY};
 
 	for (size_t i = 0; i < sizeof which / sizeof which[0]; i++) {
-		char *plan = plan_of(which[i]);
+		char *plan = plan_with(which[i], array_types[which[i]]);
 
 		for (size_t k = 0; k < sizeof never / sizeof never[0]; k++) {
 			if (strstr(plan, never[k]))
 				fail_msg("%s: %s", sql_write_statement[which[i]].name, plan);
 		}
 		assert_non_null(strstr(plan, "Index Name: \"shard_pkey\""));
-		if (which[i] == SQL_UPDATE)
+		if (which[i] == SQL_UPDATE || which[i] == SQL_PARK)
 			assert_non_null(strstr(plan, "Index Name: \"txn_pkey\""));
 		assert_true(strstr(plan, "\"Function Scan\"") < strstr(plan, "\"Index Scan\""));
 		free(plan);
@@ -119,12 +120,43 @@ static void test_plan_of_one_row(void **state)
 	assert_int_equal(jw_number(STORED " WHERE state = 3"), 26);
 }
 
+/* One that parks and takes back is not slow because others wait, or have ended: pages along an index,
+ * in its order. */
+static void test_plans_of_parked(void **state)
+{
+	static const struct {
+		enum sql_write which;
+		const char *types, *index;
+	} page[] = {
+	    {SQL_LOAD, "timestamptz,text,int8,int8,int2", "Index Name: \"txn_awake\""},
+	    {SQL_TAKE_BACK, "text,timestamptz,text,int8,int8,timestamptz",
+	     "Index Name: \"txn_parked\""},
+	    {SQL_PARKED_NEXT, "text,timestamptz", "Index Name: \"txn_parked\""},
+	};
+
+	(void)state;
+	jw_sql("INSERT INTO assent.txn (gid, shard, epoch, mode, state, outcome, created_at,"
+	       " deadline_at, branch_state, body_sha256, submission, parked_for, parked_until,"
+	       " ended_at) SELECT 'g' || i, 0, 0, 1, 3, 1, now(), now(), '', '', '',"
+	       " CASE WHEN i % 3 > 0 THEN 'p' || i % 7 END, now(), CASE WHEN i % 2 > 0 THEN now()"
+	       " END FROM generate_series(1, 5000) AS i; ANALYZE assent.txn");
+	for (size_t i = 0; i < sizeof page / sizeof page[0]; i++) {
+		char *plan = plan_with(page[i].which, page[i].types);
+
+		if (!strstr(plan, page[i].index) || strstr(plan, "Seq Scan") ||
+		    strstr(plan, "\"Sort\""))
+			fail_msg("%s: %s", sql_write_statement[page[i].which].name, plan);
+		free(plan);
+	}
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, journal_world_setup, journal_world_teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(test_plans),
+	    TEST(test_plans_of_parked),
 	    TEST(test_plan_of_one_row),
 	};
 
