@@ -203,7 +203,7 @@ def test_limits_belong_to_the_name(guard, part, gids):
     both = body(named("fast"), named("fast", "b"))
     assert daemon.client.put(gids(), both, wait=10)["outcome"] == "committed"
     assert len(part.calls("slow")) == 1
-    wait_until(lambda: any("limit" in str(b["last_error"]) for g in waiting
+    wait_until(lambda: any("too many calls wait" in str(b["last_error"]) for g in waiting
                            for b in daemon.client.txn(g)["branches"]), 10, "a full queue")
     hold.open()
     for gid in waiting:

@@ -36,7 +36,7 @@ TOO_MUCH = {"stock": {"sku": "coffee", "n": COFFEE + 1}, "account": {"user": 8, 
 WALKS = {
     ("order", "committed"): 9, ("order", "refused"): 10, ("order", "undone"): 10,
     ("stock", "committed"): 6, ("stock", "refused"): 7, ("stock", "undone"): 7,
-    ("stock", "one_phase"): 5, ("stock", "one_phase_refused"): 4,
+    ("stock", "one_phase"): 4, ("stock", "one_phase_refused"): 4,
     ("account", "committed"): 6, ("account", "undone"): 7,
     ("account", "tcc_committed"): 8, ("account", "tcc_undone"): 8, ("order", "tcc_committed"): 9,
 }
