@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define ALIGN     alignof(max_align_t)
-#define BLOCK_MIN 2048 /* a small transaction fits in one block */
+#define BLOCK_MIN 1024 /* a transaction of two small branches fits in one block */
 
 struct arena_block {
 	struct arena_block *next;
