@@ -55,6 +55,9 @@ class Node(Assentd):
                 "postgres": cpu_seconds(self.postgres())}
 
     def memory_kib(self):
+        if not self.process.running():
+            raise AssertionError("%s has ended with status %s; its last lines:\n%s" % (
+                self.name, self.process.popen.returncode, self.process.last_lines()))
         with open("/proc/%d/status" % self.process.pid, encoding="ascii", errors="replace") as f:
             return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
 
