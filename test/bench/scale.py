@@ -220,7 +220,8 @@ def row_unfinished(guard, args):
         "x_hot": plain["per_second"] / hot["per_second"],
         "beside_slow_per_second": beside["per_second"], "beside_slow_ready_s": beside["ready_s"],
         "x_beside_slow": beside["per_second"] / plain["per_second"],
-    }, [("ready_s", "<=", 5), ("per_second", ">=", 3000), ("x_beside_slow", ">=", 0.9)]
+    }, [("ready_s", "<=", 5), ("per_second", ">=", 3000), ("x_hot", ">=", 1),
+        ("x_beside_slow", ">=", 0.9)]
 
 
 # --- stored, in flight ---
