@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <strings.h>
 
 /* X509_V_ERR_ of OpenSSL, which is curl's and not ours to include here. */
 #define CERT_NOT_YET_VALID 9
@@ -14,6 +15,14 @@ static bool happened(CURL *easy, CURLINFO when)
 	return curl_easy_getinfo(easy, when, &us) == CURLE_OK && us > 0;
 }
 
+static bool is_https(CURL *easy)
+{
+	char *url = NULL;
+
+	return curl_easy_getinfo(easy, CURLINFO_EFFECTIVE_URL, &url) == CURLE_OK && url != NULL &&
+	       strncasecmp(url, "https:", 6) == 0;
+}
+
 /* The last step first: on a kept connection the first ones are not taken. */
 const char *transfer_timeout(CURL *easy)
 {
@@ -23,8 +32,10 @@ const char *transfer_timeout(CURL *easy)
 		return "timed out: no answer";
 	if (happened(easy, CURLINFO_CONNECT_TIME_T))
 		return "timed out: no end of the TLS handshake";
+	/* curl may not count a connection as made before its handshake is over. */
 	if (happened(easy, CURLINFO_NAMELOOKUP_TIME_T))
-		return "timed out: it did not accept the connection";
+		return is_https(easy) ? "timed out: no connection, or no end of the TLS handshake"
+		                      : "timed out: it did not accept the connection";
 	return "timed out: its host name was not resolved";
 }
 

@@ -136,10 +136,10 @@ class Line:
 
 
 class Rogue(Participant):
-    """`tls`: a server's SSLContext. `host`: what its addresses say, whatever it listens on."""
+    """`tls`: a server's SSLContext. `greeting`: what it says before it is asked."""
 
-    def __init__(self, tls=None, host="127.0.0.1"):
-        self.tls, self.host = tls, host
+    def __init__(self, tls=None, greeting=b""):
+        self.tls, self.greeting = tls, greeting
         self.lines = []
         super().__init__()
 
@@ -150,7 +150,7 @@ class Rogue(Participant):
         self._thread.start()
 
     def url(self, name, op=None):
-        base = "%s://%s:%d/%s" % ("https" if self.tls else "http", self.host, self.port, name)
+        base = "%s://127.0.0.1:%d/%s" % ("https" if self.tls else "http", self.port, name)
         return base + "/" + op if op else base
 
     def on(self, name, op, *plays):
@@ -173,6 +173,7 @@ class Rogue(Participant):
             if self.tls:
                 sock = self.tls.wrap_socket(sock, server_side=True)
             line = Line(sock, address)
+            line.send(self.greeting)
             with self._lock:
                 self.lines.append(line)
             while line.open:

@@ -9,6 +9,7 @@ import json
 import os
 import select
 import socket
+import ssl
 import statistics
 import subprocess
 
@@ -507,3 +508,46 @@ def test_hot_row(guard, part, gids):
         assert api.ended(gid, 30)["outcome"] == "committed"
     assert stock.db.value("SELECT n FROM stock WHERE sku = 'tea'") == 100 - 64
     assert stock.db.prepared() == []
+
+
+def server_tls(guard):
+    cert, key = guard.path("tls.crt"), guard.path("tls.key")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days",
+                    "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
+                   check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(cert, key)
+    return tls
+
+
+def test_tls_that_is_not_to_be_trusted(part, guard, gids):
+    """Nothing is told to whom one cannot be sure of, and the reason says what is wrong."""
+    allow = ["--participant-allow", "http://loopback:*,https://loopback:*"]
+    api = Assentd(guard, args=allow).start().client
+    secret, tls = Rogue(server_tls(guard)), "https://127.0.0.1:%d/%s"
+    plain, mute = Rogue(greeting=reply(400)), socket.create_server(("127.0.0.1", 0))
+    try:
+        cases = {
+            tls % (secret.port, "a"): "its TLS certificate is not signed by anybody trusted here",
+            tls % (plain.port, "a"): "the TLS handshake failed: is that an https address?",
+            tls % (mute.getsockname()[1], "a"):
+                "timed out: no connection, or no end of the TLS handshake",
+        }
+        sent = {}
+        for address in cases:
+            branch = {"id": "a", "participant": address, "timeout_ms": 400}
+            sent[address] = gids()
+            assert api.put(sent[address], two(branch, part.branch("b"), timeout_ms=1500)
+                           ).status == 202
+        for address, text in cases.items():
+            seen = wait_until(lambda: branch_of(api.txn(sent[address]), "a")["last_error"],
+                              15, "an error of " + address)
+            assert seen == text, (address, seen)
+        assert not secret.calls() and not plain.calls()
+        for gid in sent.values():
+            wait_until(lambda: api.txn(gid)["outcome"] == "aborted", 15, "the deadline")
+        assert not part.calls("b", "commit")
+    finally:
+        for server in (secret, plain, mute):
+            server.close()
