@@ -164,7 +164,7 @@ static const struct parameter {
     {"mode", read_mode, "the name of a commit protocol"},
     {"state", read_state,
      "one of active, preparing, one_phase, arbitrating, committing, aborting, trying, confirming, "
-     "cancelling, committed, aborted and mixed"},
+     "cancelling, running, compensating, committed, aborted and mixed"},
     {"outcome", read_outcome, "one of pending, committed, aborted and mixed"},
     {"participant", read_participant, "an address as it was submitted"},
     {"created_after", read_after, "a time like 2026-01-02T03:04:05Z"},

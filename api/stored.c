@@ -87,7 +87,8 @@ static int read_decision(struct reading *rd, const char *branch_state)
 	struct txn_config config = {.mode = rd->spec.mode,
 	                            .n_branch = rd->spec.n_branch,
 	                            .interactive = rd->spec.interactive,
-	                            .undo_confirms = rd->spec.undo_confirms};
+	                            .undo_confirms = rd->spec.undo_confirms,
+	                            .forward = rd->spec.forward};
 	struct txn txn;
 	int rc = txn_init(&txn, &rd->arena, &config);
 

@@ -94,6 +94,11 @@ static void put_next(const struct gtx *g, const struct branch *b, int64_t now_us
 		buf_puts(out, b->attempt ? "; asked again in " : "; asked in ");
 		put_seconds(b->due_us > now_us ? b->due_us - now_us : 0, out);
 	}
+	if (g->txn.state == TXN_RUNNING && !g->txn.forward) {
+		buf_puts(out, "; compensated at ");
+		put_time(g->deadline_us, node_db_time_us(g->node, now_us), out);
+		buf_puts(out, " unless all are done");
+	}
 	if ((tried || g->txn.state == TXN_PREPARING) && g->txn.deadline_us != INT64_MAX) {
 		buf_puts(out, tried ? "; cancelled at " : "; rolled back at ");
 		put_time(g->deadline_us, node_db_time_us(g->node, now_us), out);

@@ -24,7 +24,8 @@
 	X(ERR_RESOLVE, -13, "host name not resolved")       \
 	X(ERR_RESET, -14, "connection reset")               \
 	X(ERR_DENIED, -15, "not allowed by the operator")   \
-	X(ERR_CANCELLED, -16, "cancelled")
+	X(ERR_CANCELLED, -16, "cancelled")                  \
+	X(ERR_RESULT, -17, "an earlier step gave no such result")
 
 enum err {
 #define X(name, value, text) name = (value),

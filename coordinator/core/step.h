@@ -43,6 +43,7 @@
 enum txn_mode {
 	MODE_TWO_PHASE = 1,
 	MODE_TCC = 2,
+	MODE_SAGA = 3,
 	MODE_MAX,
 };
 
@@ -59,6 +60,8 @@ enum txn_state {
 	TXN_TRYING = 10,     /* tcc */
 	TXN_CONFIRMING = 11,
 	TXN_CANCELLING = 12,
+	TXN_RUNNING = 13, /* saga */
+	TXN_COMPENSATING = 14,
 	TXN_STATE_MAX,
 };
 
@@ -81,6 +84,7 @@ enum branch_state {
 	BRANCH_HEURISTIC_ABORTED = 7,
 	BRANCH_TRIED = 8,
 	BRANCH_CONFIRMED = 9, /* while that can still be undone */
+	BRANCH_DONE = 10,
 	BRANCH_STATE_MAX,
 };
 
@@ -92,6 +96,8 @@ enum txn_op {
 	OP_TRY = 4,
 	OP_CONFIRM = 5,
 	OP_CANCEL = 6,
+	OP_ACTION = 7,
+	OP_COMPENSATE = 8,
 	OP_MAX,
 };
 

@@ -10,6 +10,7 @@
 static const struct protocol *const registry[] = {
     &protocol_two_phase,
     &protocol_tcc,
+    &protocol_saga,
 };
 
 #define N_PROTOCOL (sizeof registry / sizeof registry[0])
@@ -55,6 +56,7 @@ int txn_init(struct txn *t, struct arena *arena, const struct txn_config *config
 	    .seed = config->seed,
 	    .interactive = config->interactive,
 	    .undo_confirms = config->undo_confirms,
+	    .forward = config->forward,
 	    .n_branch = config->n_branch,
 	    .room = config->n_branch,
 	    .deadline_us = config->deadline_us,
@@ -292,7 +294,7 @@ const char *txn_mode_str(enum txn_mode mode)
 
 bool txn_op_votes(enum txn_op op, bool one_phase)
 {
-	return op == OP_PREPARE || op == OP_TRY || one_phase;
+	return op == OP_PREPARE || op == OP_TRY || op == OP_ACTION || one_phase;
 }
 
 enum txn_op txn_mode_first(enum txn_mode mode)
@@ -328,6 +330,8 @@ const char *txn_state_str(enum txn_state state)
 	    [TXN_TRYING] = "trying",
 	    [TXN_CONFIRMING] = "confirming",
 	    [TXN_CANCELLING] = "cancelling",
+	    [TXN_RUNNING] = "running",
+	    [TXN_COMPENSATING] = "compensating",
 	};
 
 	return NAME(name, state);
@@ -358,6 +362,7 @@ const char *branch_state_str(enum branch_state state)
 	    [BRANCH_HEURISTIC_ABORTED] = "heuristic_aborted",
 	    [BRANCH_TRIED] = "tried",
 	    [BRANCH_CONFIRMED] = "confirmed",
+	    [BRANCH_DONE] = "done",
 	};
 
 	return NAME(name, state);
@@ -368,7 +373,7 @@ const char *txn_op_str(enum txn_op op)
 	static const char *const name[OP_MAX] = {
 	    [OP_NONE] = "none",         [OP_PREPARE] = "prepare", [OP_COMMIT] = "commit",
 	    [OP_ROLLBACK] = "rollback", [OP_TRY] = "try",         [OP_CONFIRM] = "confirm",
-	    [OP_CANCEL] = "cancel",
+	    [OP_CANCEL] = "cancel",     [OP_ACTION] = "action",   [OP_COMPENSATE] = "compensate",
 	};
 
 	return NAME(name, op);

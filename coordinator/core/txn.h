@@ -4,11 +4,11 @@
  * Nothing under core/ reads a clock, a socket, a random number or an environment variable; a
  * test holds the objects' undefined symbols against a short list.
  *
- * Calling sequence, new:      txn_init, set branch[i].timeout_us and .after,
+ * Calling sequence, new:      txn_init, set branch[i].timeout_us, .after, .wanted,
  *                             txn_step(EV_SUBMIT), ...
  * ... interactive:            txn_init, set branch[i].timeout_us, txn_step(EV_BEGIN), then per
  *                             branch txn_reserve, txn_step(EV_ENLIST); txn_step(EV_COMMIT), ...
- * Calling sequence, recovery: txn_init, set branch[i].timeout_us and .after, txn_restore,
+ * Calling sequence, recovery: txn_init, set branch[i].timeout_us, .after, .wanted, txn_restore,
  *                             txn_remember for one that was put aside, txn_step(EV_RESUME), ...
  * After each step the driver asks txn_due_us() and delivers EV_TIMER then.
  *
@@ -41,6 +41,7 @@ struct branch {
 	uint32_t past_attempt, past_failures; /* from txn_remember, until it gets its work */
 	int64_t due_us;     /* when to call next; INT64_MAX while in_call or nothing to do */
 	int64_t timeout_us; /* for one call */
+	bool wanted;        /* saga: a later step is built from its result */
 	uint64_t after;     /* bit per branch that answers first, directly or not (order_close) */
 };
 
@@ -51,6 +52,7 @@ struct txn {
 	bool interactive;
 	bool begun;         /* interactive only: EV_BEGIN was here, in this process or one before */
 	bool undo_confirms; /* tcc: one confirm that cannot be had cancels them all */
+	bool forward;       /* saga: no way back once a step was called */
 	uint64_t seed;      /* hash of the gid: jitter */
 	unsigned n_branch, room;
 	struct branch *branch;
@@ -65,6 +67,7 @@ struct txn_config {
 	unsigned n_branch;
 	bool interactive;
 	bool undo_confirms; /* tcc only */
+	bool forward;       /* saga only */
 	int64_t deadline_us;
 	int64_t vote_timeout_us; /* interactive only */
 	struct retry_policy retry;

@@ -161,6 +161,7 @@ static void report_durable(struct journal *j)
 		e->durable = e->flying;
 		e->durable_seq = e->flying_seq;
 		e->n_enlisted_stored = e->n_enlisted_flying;
+		e->n_result_stored = e->n_result_flying;
 		e->stored = true;
 		e->parked = e->park_flying;
 		e->park_flying = false;

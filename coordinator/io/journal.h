@@ -59,6 +59,13 @@ struct journal_branch {
 	uint8_t participant[JOURNAL_PARTICIPANT_LEN];
 };
 
+/* What a step has answered. */
+struct journal_result {
+	const char *text;
+	size_t len;
+	int16_t branch;
+};
+
 /* Where and until when a transaction is put aside. */
 struct journal_park {
 	const char *whom;
@@ -89,6 +96,8 @@ struct journal_entry {
 	 * flush. */
 	const struct journal_branch *enlisted;
 	unsigned n_enlisted;
+	const struct journal_result *result; /* likewise */
+	unsigned n_result;
 
 	/* The journal's. */
 	struct journal_state queued;
@@ -100,6 +109,8 @@ struct journal_entry {
 	bool parked; /* as on_durable is called: this was a journal_park */
 	unsigned n_enlisted_flying;
 	unsigned n_enlisted_stored;
+	unsigned n_result_flying;
+	unsigned n_result_stored;
 	uint64_t queued_seq; /* the put that `queued` came from; counts from 1 */
 	uint64_t flying_seq;
 	uint64_t queued_place; /* order of all entries in the queue */

@@ -15,7 +15,8 @@ void parts_release(struct parts *p)
 
 bool parts_full(const struct parts *p)
 {
-	return p->part[COLUMNS_CREATE].n_byte + p->part[COLUMNS_BRANCH].n_byte >=
+	return p->part[COLUMNS_CREATE].n_byte + p->part[COLUMNS_BRANCH].n_byte +
+	           p->part[COLUMNS_RESULT].n_byte >=
 	       JOURNAL_FLUSH_BYTES;
 }
 
@@ -28,6 +29,8 @@ void parts_add(struct parts *p, struct journal_entry *e)
 		columns_add_entry(&p->part[e->stored ? COLUMNS_UPDATE : COLUMNS_CREATE], e);
 	e->n_enlisted_flying = e->n_enlisted;
 	columns_add_branches(&p->part[COLUMNS_BRANCH], e);
+	e->n_result_flying = e->n_result;
+	columns_add_results(&p->part[COLUMNS_RESULT], e);
 	p->n_entry++;
 }
 

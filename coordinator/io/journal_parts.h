@@ -10,7 +10,7 @@
 
 #include "io/journal_rows.h"
 
-#define N_PART (COLUMNS_BRANCH + 1)
+#define N_PART (COLUMNS_RESULT + 1)
 
 struct parts {
 	size_t n_entry;

@@ -24,6 +24,7 @@ static const enum pg_type park_type[] = {
     PG_TEXT, PG_INT2, PG_INT8, PG_TEXT, PG_TIMESTAMPTZ, PG_BYTEA, PG_BYTEA,
 };
 static const enum pg_type branch_type[] = {PG_TEXT, PG_INT2, PG_INT8, PG_INT2, PG_BYTEA, PG_BYTEA};
+static const enum pg_type result_type[] = {PG_TEXT, PG_INT2, PG_INT8, PG_INT2, PG_BYTEA};
 static const enum pg_type attempt_type[] = {
     PG_TEXT,        PG_INT2,        PG_INT8, PG_TEXT, PG_INT2, PG_INT4,
     PG_TIMESTAMPTZ, PG_TIMESTAMPTZ, PG_INT2, PG_INT2, PG_TEXT,
@@ -42,6 +43,7 @@ static const struct {
     [COLUMNS_UPDATE] = {SQL_UPDATE, entry_type, UPDATE_COLUMNS},
     [COLUMNS_PARK] = {SQL_PARK, park_type, sizeof park_type / sizeof park_type[0]},
     [COLUMNS_BRANCH] = {SQL_ENLIST, branch_type, sizeof branch_type / sizeof branch_type[0]},
+    [COLUMNS_RESULT] = {SQL_RESULT, result_type, sizeof result_type / sizeof result_type[0]},
     [COLUMNS_HISTORY] = {SQL_HISTORY, attempt_type, sizeof attempt_type / sizeof attempt_type[0]},
     [COLUMNS_ALERT_RAISE] = {SQL_ALERT_RAISE, alert_type, sizeof alert_type / sizeof alert_type[0]},
     [COLUMNS_ALERT_CLOSE] = {SQL_ALERT_CLOSE, alert_type, ALERT_CLOSE_COLUMNS},
@@ -155,6 +157,21 @@ void columns_add_branches(struct columns *c, const struct journal_entry *e)
 		pg_array_add_bytes(&col[4], e->enlisted[i].text, e->enlisted[i].len);
 		pg_array_add_bytes(&col[5], e->enlisted[i].participant, JOURNAL_PARTICIPANT_LEN);
 		c->n_byte += e->enlisted[i].len;
+		c->n_row++;
+	}
+}
+
+void columns_add_results(struct columns *c, const struct journal_entry *e)
+{
+	struct buf *col = c->column;
+
+	for (unsigned i = e->n_result_stored; i < e->n_result_flying; i++) {
+		pg_array_add_bytes(&col[0], e->gid, e->gid_len);
+		pg_array_add_int2(&col[1], e->shard);
+		pg_array_add_int8(&col[2], e->epoch);
+		pg_array_add_int2(&col[3], e->result[i].branch);
+		pg_array_add_bytes(&col[4], e->result[i].text, e->result[i].len);
+		c->n_byte += e->result[i].len;
 		c->n_row++;
 	}
 }

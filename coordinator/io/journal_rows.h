@@ -12,10 +12,11 @@
 #define COLUMNS_MAX 19
 
 enum columns_kind {
-	COLUMNS_CREATE, /* up to COLUMNS_BRANCH in the order of a flush */
+	COLUMNS_CREATE, /* up to COLUMNS_RESULT in the order of a flush */
 	COLUMNS_UPDATE,
 	COLUMNS_PARK,
 	COLUMNS_BRANCH,
+	COLUMNS_RESULT,
 	COLUMNS_HISTORY,
 	COLUMNS_ALERT_RAISE,
 	COLUMNS_ALERT_CLOSE,
@@ -26,7 +27,7 @@ struct columns {
 	struct buf column[COLUMNS_MAX];
 	size_t n_row;
 	size_t n_label; /* rows of the last columns of a creation */
-	size_t n_byte;  /* of submissions and branches, the only large columns */
+	size_t n_byte;  /* of submissions, branches and results, the only large columns */
 };
 
 void columns_reset(struct columns *c, enum columns_kind kind);
@@ -37,6 +38,8 @@ void columns_add_entry(struct columns *c, const struct journal_entry *e);
 void columns_add_park(struct columns *c, const struct journal_entry *e);
 /* Its branches that are on their way and not stored yet. */
 void columns_add_branches(struct columns *c, const struct journal_entry *e);
+/* Its results, likewise. */
+void columns_add_results(struct columns *c, const struct journal_entry *e);
 void columns_add_attempt(struct columns *c, const struct journal_attempt *a);
 
 /* For those who fill columns themselves: 0 and NULL become null. */

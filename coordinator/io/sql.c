@@ -16,13 +16,14 @@
 
 /* In the order of enum load_column in node/load.c. `page` has all columns of assent.txn. A page is
  * bounded in bytes, too: `size` of its first rows, of one at least. */
-#define PAGE(order, limit, bytes)                                                               \
-	"SELECT gid, shard, mode, state, outcome, created_at, deadline_at, decided_at,"         \
-	" branch_state, body_sha256, submission, assent.enlisted_of(gid), traceparent,"         \
-	" parked_until, parked_calls FROM (SELECT page.*, sum(page.size) OVER (ORDER BY " order \
-	" ROWS UNBOUNDED PRECEDING) - page.size AS before FROM (SELECT t.*, "                   \
-	"octet_length(t.submission) + coalesce((SELECT sum(octet_length(e.branch))"             \
-	" FROM assent.enlisted e WHERE e.gid = t.gid), 0) AS size FROM assent.txn t" limit      \
+#define PAGE(order, limit, bytes)                                                          \
+	"SELECT gid, shard, mode, state, outcome, created_at, deadline_at, decided_at,"    \
+	" branch_state, body_sha256, submission, assent.enlisted_of(gid), traceparent,"    \
+	" parked_until, parked_calls, CASE mode WHEN 3 THEN assent.results_of(gid) END"    \
+	" FROM (SELECT page.*, sum(page.size) OVER (ORDER BY " order                       \
+	" ROWS UNBOUNDED PRECEDING) - page.size AS before FROM (SELECT t.*, "              \
+	"octet_length(t.submission) + coalesce((SELECT sum(octet_length(e.branch))"        \
+	" FROM assent.enlisted e WHERE e.gid = t.gid), 0) AS size FROM assent.txn t" limit \
 	") AS page) AS page WHERE before < " bytes " ORDER BY " order
 
 #define INSERT_TXN                                                                               \
@@ -139,6 +140,17 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY,
 			PG_BYTEA_ARRAY, PG_BYTEA_ARRAY },
 		.n_param = 6,
+	},
+	[SQL_RESULT] = {
+		.name = "result",
+		.sql =
+		"INSERT INTO assent.result (gid, n, body)"
+		" SELECT u.gid, u.n, u.body FROM unnest($1, $2, $3, $4, $5)"
+		" AS u(gid, shard, epoch, n, body)"
+		" JOIN assent.shard s ON s.shard = u.shard AND s.epoch = u.epoch",
+		.param = { PG_TEXT_ARRAY, PG_INT2_ARRAY, PG_INT8_ARRAY, PG_INT2_ARRAY,
+			PG_BYTEA_ARRAY },
+		.n_param = 5,
 	},
 	[SQL_HISTORY] = {
 		.name = "history",

@@ -17,6 +17,7 @@ enum sql_write {
 	SQL_UPDATE,         /* their later states */
 	SQL_PARK,           /* of those that are set aside: until when */
 	SQL_ENLIST,         /* branches that join later */
+	SQL_RESULT,         /* of steps */
 	SQL_HISTORY,        /* calls made */
 	SQL_ALERT_RAISE,
 	SQL_ALERT_CLOSE,

@@ -138,6 +138,7 @@ const struct pg_statement sql_purge_statement[SQL_PURGE_MAX] = {
 		" ORDER BY t.created_at, t.gid LIMIT $4),"
 		" labels AS (DELETE FROM assent.label l USING page p WHERE p.due AND l.gid = p.gid),"
 		" joined AS (DELETE FROM assent.enlisted e USING page p WHERE p.due AND e.gid = p.gid),"
+		" results AS (DELETE FROM assent.result r USING page p WHERE p.due AND r.gid = p.gid),"
 		" gone AS (DELETE FROM assent.txn t USING page p WHERE p.due AND t.gid = p.gid"
 		" RETURNING t.gid)"
 		" SELECT (SELECT count(*) FROM page), (SELECT count(*) FROM gone), l.created_at, l.gid"

@@ -59,8 +59,9 @@ enum problem decoder_read_pairs(struct decoder *d, const struct json_value *pare
 enum problem branch_decode(struct decoder *d, const struct json_value *v,
                            const struct submission *sub, unsigned index, size_t raw) MUSTCHECK;
 
-/* order_decode.c: what `after` says in the array of branches, when all of them are decoded. */
+/* order_decode.c: what `after` says in the array of branches, when all of them are decoded, and which
+ * results their payloads are built from. */
 enum problem order_decode(struct decoder *d, const struct json_value *branches,
-                          const struct submission *sub) MUSTCHECK;
+                          struct submission *sub) MUSTCHECK;
 
 #endif /* NODE_DECODER_H */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_scan.h"
 #include "core/verdict.h"
 #include "node/driver.h"
 #include "node/node.h"
@@ -141,6 +142,50 @@ static int set_keys(struct gtx *g)
 	return 0;
 }
 
+static int make_room_for_results(struct gtx *g)
+{
+	g->result = arena_alloc(&g->arena, g->spec.n_branch * sizeof *g->result);
+	g->answered = arena_alloc(&g->arena, g->spec.n_branch * sizeof *g->answered);
+	g->entry.result = g->answered;
+	return g->result && g->answered ? 0 : ERR_NOMEM;
+}
+
+int gtx_keep_result(struct gtx *g, unsigned branch, const char *text, size_t len)
+{
+	const char *copy;
+
+	/* The step is done whatever it says; who needs what it did not say finds out. */
+	if (len > RESULT_MAX || json_scan_check(text, len, NULL) < 0)
+		len = 0;
+	copy = arena_strndup(&g->arena, len ? text : "", len);
+	if (!copy)
+		return ERR_NOMEM;
+	g->result[branch] = (struct step_result){.text = len ? copy : NULL, .len = len};
+	g->answered[g->entry.n_result++] = (struct journal_result){
+	    .text = copy, .len = len, .branch = (int16_t)branch};
+	return 0;
+}
+
+int gtx_load_results(struct gtx *g, const char *blob, size_t len)
+{
+	const uint8_t *at = (const uint8_t *)blob, *end = at + len;
+
+	while (end - at >= 6) {
+		unsigned branch = (unsigned)at[0] << 8 | at[1];
+		size_t n = (size_t)at[2] << 24 | (size_t)at[3] << 16 | (size_t)at[4] << 8 | at[5];
+
+		at += 6;
+		if (n > (size_t)(end - at) || !g->result || branch >= g->spec.n_branch ||
+		    g->entry.n_result == g->spec.n_branch)
+			return ERR_INVALID;
+		if (gtx_keep_result(g, branch, (const char *)at, n) < 0)
+			return ERR_NOMEM;
+		at += n;
+	}
+	g->entry.n_result_stored = g->entry.n_result;
+	return at == end ? 0 : ERR_INVALID;
+}
+
 int gtx_prepare(struct gtx *g, int64_t deadline_mono_us)
 {
 	struct txn_config config = {
@@ -152,18 +197,22 @@ int gtx_prepare(struct gtx *g, int64_t deadline_mono_us)
 	    .interactive = g->spec.interactive,
 	    .vote_timeout_us = g->spec.vote_timeout_us,
 	    .undo_confirms = g->spec.undo_confirms,
+	    .forward = g->spec.forward,
 	};
 	int rc = txn_init(&g->txn, &g->arena, &config);
+	bool wanted = false;
 
 	if (rc < 0)
 		return rc;
 	for (unsigned i = 0; i < g->spec.n_branch; i++) {
 		g->txn.branch[i].timeout_us = g->spec.branch[i].timeout_us;
 		g->txn.branch[i].after = g->spec.branch[i].after;
+		g->txn.branch[i].wanted = g->spec.branch[i].wanted;
+		wanted |= g->spec.branch[i].wanted;
 	}
 	g->room = g->spec.n_branch;
 	g->note = arena_alloc(&g->arena, (g->room + 1) * sizeof *g->note);
-	if (!g->note)
+	if (!g->note || (wanted && make_room_for_results(g) < 0))
 		return ERR_NOMEM;
 	prepare_entry(g);
 	rc = set_keys(g);

@@ -26,6 +26,7 @@
 #include "node/census.h"
 #include "node/park.h"
 #include "node/submission.h"
+#include "node/template.h"
 #include "node/timers.h"
 
 struct node;
@@ -53,6 +54,8 @@ struct gtx {
 	struct txn txn;
 	unsigned room; /* branches that note and enlisted have room for */
 	struct branch_note *note;
+	struct step_result *result;      /* by branch; NULL when none is wanted */
+	struct journal_result *answered; /* the same for the journal, in the order they came */
 	struct journal_branch *enlisted; /* those of this node's life; numbered like the rows */
 	struct journal_entry entry;
 	uint64_t forced_seq; /* actions wait until this put is durable */
@@ -79,6 +82,12 @@ int gtx_prepare(struct gtx *g, int64_t deadline_mono_us) MUSTCHECK;
 
 /* What a request's traceparent says, or nothing. `trace` may be NULL. */
 void gtx_set_trace(struct gtx *g, const char *trace);
+
+/* A step has answered, for good: kept as JSON of at most RESULT_MAX bytes, or as none. To be put
+ * with the record of the step. */
+int gtx_keep_result(struct gtx *g, unsigned branch, const char *text, size_t len) MUSTCHECK;
+/* The results that were stored, as assent.results_of gives them. ERR_INVALID. */
+int gtx_load_results(struct gtx *g, const char *blob, size_t len) MUSTCHECK;
 
 /* Room for that many branches in all. */
 int gtx_reserve(struct gtx *g, unsigned n_branch) MUSTCHECK;

@@ -71,8 +71,8 @@ static int restore(struct gtx *g, const struct pg_result *r, size_t row)
 {
 	struct complaint complaint;
 	struct journal_state s = {0};
-	const char *branch, *enlisted = NULL;
-	size_t n_branch, n_enlisted = 0;
+	const char *branch, *results, *enlisted = NULL;
+	size_t n_branch, n_results, n_enlisted = 0;
 	int rc;
 
 	if (!pg_null(r, row, LOAD_ENLISTED))
@@ -91,6 +91,12 @@ static int restore(struct gtx *g, const struct pg_result *r, size_t row)
 	rc = gtx_prepare(g, g->deadline_mono_us);
 	if (rc < 0)
 		return rc;
+	if (!pg_null(r, row, LOAD_RESULTS)) {
+		results = pg_bytes(r, row, LOAD_RESULTS, &n_results);
+		rc = gtx_load_results(g, results, n_results);
+		if (rc < 0)
+			return rc;
+	}
 	branch = pg_bytes(r, row, LOAD_BRANCH_STATE, &n_branch);
 	if (n_branch != g->spec.n_branch)
 		return ERR_INVALID;

@@ -30,6 +30,7 @@ enum load_column {
 	LOAD_TRACEPARENT,
 	LOAD_PARKED_UNTIL,
 	LOAD_PARKED_CALLS,
+	LOAD_RESULTS,
 };
 
 /* Where a page ended: the next one begins behind it. */

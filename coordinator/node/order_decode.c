@@ -6,6 +6,7 @@
 
 #include "core/order.h"
 #include "node/decoder.h"
+#include "node/template.h"
 
 static enum problem read_reference(struct decoder *d, const struct json_value *v, size_t at,
                                    const struct submission *sub, unsigned branch, uint64_t *after)
@@ -49,14 +50,19 @@ static enum problem read_after(struct decoder *d, const struct json_value *branc
 }
 
 enum problem order_decode(struct decoder *d, const struct json_value *branches,
-                          const struct submission *sub)
+                          struct submission *sub)
 {
 	uint64_t after[TXN_BRANCH_MAX] = {0};
 	unsigned n = sub->n_branch;
 	enum problem p = PROBLEM_NONE;
+	bool any = false;
 
-	for (unsigned i = 0; i < n && p == PROBLEM_NONE; i++)
+	for (unsigned i = 0; i < n && p == PROBLEM_NONE; i++) {
 		p = read_after(d, branches, sub, i, &after[i]);
+		any |= json_member(json_at(branches, i), "after") != NULL;
+	}
+	for (unsigned i = 1; i < n && sub->mode == MODE_SAGA && !any; i++)
+		after[i] = (uint64_t)1 << (i - 1); /* a row, as they stand there */
 	if (p == PROBLEM_NONE && order_close(after, n) < 0) {
 		unsigned i = 0;
 
@@ -69,6 +75,9 @@ enum problem order_decode(struct decoder *d, const struct json_value *branches,
 	}
 	for (unsigned i = 0; i < n; i++)
 		sub->branch[i].after = after[i];
-	d->path[0] = '\0';
+	if (p == PROBLEM_NONE && sub->mode == MODE_SAGA)
+		p = template_check(d, sub);
+	if (p == PROBLEM_NONE)
+		d->path[0] = '\0';
 	return p;
 }

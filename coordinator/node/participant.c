@@ -28,8 +28,9 @@ struct call {
 	enum txn_op op;
 	bool one_phase;
 	uint32_t attempt;
-	int err;      /* for failed calls */
-	bool decided; /* nothing but this call's success ends the transaction */
+	int err;          /* for failed calls */
+	bool decided;     /* nothing but this call's success ends the transaction */
+	struct buf built; /* the body, when it is made of results */
 	bool started;
 	struct peer_stat *peer;
 	struct http_call *http;
@@ -98,6 +99,7 @@ static void add_headers(struct header_lines *h, const struct gtx *g, const struc
 {
 	const struct branch_spec *b = &g->spec.branch[act->branch];
 	const char *op = txn_op_str(act->op);
+	int64_t until_us = g->txn.forward ? INT64_MAX : g->txn.deadline_us;
 	int64_t left_us = act->timeout_us;
 
 	add_header(h, "Content-Type", "application/json");
@@ -114,9 +116,10 @@ static void add_headers(struct header_lines *h, const struct gtx *g, const struc
 	if (g->txn.undo_confirms && (act->op == OP_CONFIRM || act->op == OP_CANCEL))
 		add_header(h, "Assent-May-Be-Confirmed", "true");
 	/* What a vote is still worth, not how long this call may take. */
-	if (txn_op_votes(act->op, act->one_phase))
-		left_us = g->txn.deadline_us - clock_mono_us();
-	add_deadline(h, g);
+	if (txn_op_votes(act->op, act->one_phase) && until_us != INT64_MAX)
+		left_us = until_us - clock_mono_us();
+	if (until_us != INT64_MAX)
+		add_deadline(h, g);
 	if (g->traceparent[0])
 		add_header(h, "traceparent", g->traceparent);
 	add_number(h, "Assent-Timeout-Ms", (uint64_t)(left_us < 1000 ? 1000 : left_us) / 1000);
@@ -219,6 +222,24 @@ void participant_read_member(const char *body, size_t len, const char *name, cha
 		(void)snprintf(out, size, "%s", rc == ERR_NOTFOUND ? "" : "?");
 }
 
+/* A later step is built from this answer, if it is the one that the core waits for. */
+static bool is_wanted(const struct call *call, const struct event *ev)
+{
+	const struct branch *b = &call->gtx->txn.branch[call->branch];
+
+	return b->wanted && call->op == OP_ACTION &&
+	       (ev->type == EV_YES || ev->type == EV_READ_ONLY) && b->in_call &&
+	       b->op == call->op && b->attempt == call->attempt;
+}
+
+static void free_call(struct call *call)
+{
+	list_remove(&call->link);
+	list_remove(&call->failed);
+	buf_release(&call->built);
+	free(call);
+}
+
 static void conclude(struct call *call, const struct http_result *r)
 {
 	struct gtx *g = call->gtx;
@@ -226,6 +247,8 @@ static void conclude(struct call *call, const struct http_result *r)
 	char vote[32] = "", outcome[32] = "";
 	struct answer answer = {
 	    .err = r->err, .status = r->status, .vote = vote, .outcome = outcome};
+	/* A call that cannot be built was never made: there is nothing to undo, and never will be. */
+	enum event_type unbuilt = txn_op_votes(call->op, call->one_phase) ? EV_CONTRACT : EV_DONE;
 	struct event ev;
 
 	/* A body that was cut off has no members; the status still counts. */
@@ -234,7 +257,8 @@ static void conclude(struct call *call, const struct http_result *r)
 		participant_read_member(r->body, r->len, "outcome", outcome, sizeof outcome);
 	}
 	ev = (struct event){
-	    .type = verdict_judge(call->op, call->one_phase, &answer),
+	    .type = call->err == ERR_RESULT ? unbuilt
+	                                    : verdict_judge(call->op, call->one_phase, &answer),
 	    .now_us = clock_mono_us(),
 	    .branch = call->branch,
 	    .op = call->op,
@@ -252,9 +276,12 @@ static void conclude(struct call *call, const struct http_result *r)
 	          txn_op_str(call->op), call->attempt, verdict_str(ev.type));
 	crash_point(CRASH_CALL_JUDGED);
 	write_history(call, r, ev.type);
-	list_remove(&call->link);
-	list_remove(&call->failed);
-	free(call);
+	if (is_wanted(call, &ev) &&
+	    gtx_keep_result(g, call->branch, r->body, r->truncated ? 0 : r->len) < 0) {
+		node_lost(g->node, "out of memory while keeping a result");
+		return;
+	}
+	free_call(call);
 	driver_step(g, &ev);
 	crash_point(CRASH_CALL_STEPPED);
 }
@@ -315,7 +342,7 @@ static unsigned queue_max_of(const struct gtx *g, const struct registry_entry *o
  * participant would refuse every call. The id says which call it is, so that nobody can send a captured one again as
  * another. */
 static void add_signature(struct header_lines *h, const struct gtx *g, const struct action *act,
-                          const struct secret_keys *keys)
+                          const struct secret_keys *keys, const char *body, size_t len)
 {
 	const struct branch_spec *b = &g->spec.branch[act->branch];
 	struct buf id = BUF_INIT, signature = BUF_INIT;
@@ -325,8 +352,7 @@ static void add_signature(struct header_lines *h, const struct gtx *g, const str
 	buf_printf(&id, "%s/%s/%s/%s/%u", g->node->cluster, g->gid, b->id, txn_op_str(act->op),
 	           act->attempt);
 	if (!id.failed)
-		secret_sign(keys, id.data, now, b->payload ? b->payload : "", b->payload_len,
-		            &signature);
+		secret_sign(keys, id.data, now, body, len, &signature);
 	if (id.failed || signature.failed) {
 		h->text.failed = true;
 	} else {
@@ -347,9 +373,21 @@ static int start(struct call *call, const struct action *act, const char *url, s
 	const struct registry_entry *owner;
 	const struct secret_keys *keys;
 	const char *line[HEADER_MAX];
+	const char *body = b->payload ? b->payload : "";
+	size_t body_len = b->payload_len;
 	char why[160];
 	int rc;
 
+	if (b->built) {
+		rc = template_render(&g->spec, act->branch, g->result, &call->built, why,
+		                     sizeof why);
+		if (rc == ERR_RESULT)
+			log_warn(g->gid, "branch %s is not called: %s", b->id, why);
+		if (rc < 0)
+			return rc;
+		body = call->built.data;
+		body_len = call->built.len;
+	}
 	/* The list may have changed since the submission was accepted. */
 	rc = registry_check_url(registry, url, len, why, sizeof why);
 	if (rc < 0) {
@@ -361,7 +399,7 @@ static int start(struct call *call, const struct action *act, const char *url, s
 	add_headers(&h, g, act);
 	keys = owner && owner->keys ? owner->keys : g->node->config->signing_keys;
 	if (keys)
-		add_signature(&h, g, act, keys);
+		add_signature(&h, g, act, keys, body, body_len);
 	for (size_t i = 0; i < h.n && !h.text.failed; i++)
 		line[i] = h.text.data + h.at[i];
 	rc = ERR_NOMEM;
@@ -374,8 +412,8 @@ static int start(struct call *call, const struct action *act, const char *url, s
 		                                  .queue_max = queue_max_of(g, owner),
 		                                  .header = line,
 		                                  .n_header = h.n,
-		                                  .body = b->payload ? b->payload : "",
-		                                  .len = b->payload_len,
+		                                  .body = body,
+		                                  .len = body_len,
 		                                  .timeout_us = act->timeout_us,
 		                                  .urgent = !txn_op_votes(act->op, act->one_phase),
 		                                  .started = on_started,
@@ -450,12 +488,11 @@ void participant_cancel(struct gtx *g)
 	while ((link = list_pop(&g->call))) {
 		struct call *call = container_of(link, struct call, link);
 
-		list_remove(&call->failed);
 		call->peer->n_decided -= call->decided;
 		peer_call_dropped(call->peer, call->started);
 		if (call->http)
 			http_call_cancel(call->http);
-		free(call);
+		free_call(call);
 	}
 	for (unsigned i = 0; g->note && i < g->spec.n_branch; i++)
 		peer_wait_end(&g->note[i].wait);

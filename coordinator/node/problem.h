@@ -82,9 +82,9 @@
 	  "Give each branch an id of its own.")                                                    \
 	X(PROBLEM_INVALID_ORDER, "invalid_order", 422, false, "No such order of branches",         \
 	  "A branch comes after itself, directly or by way of others, or after one that is not "   \
-	  "there.",                                                                                \
-	  "Correct the member after that the pointer names: it lists ids of other branches of "    \
-	  "the same submission.")                                                                  \
+	  "there; or its payload needs the result of a step that does not run before.",            \
+	  "Correct what the pointer names: after lists ids of other branches of the same "         \
+	  "submission, and a payload of a saga refers to steps before its own.")                   \
 	X(PROBLEM_PARTICIPANT_NOT_ALLOWED, "participant_not_allowed", 422, false,                  \
 	  "The operator does not allow calls to this address",                                     \
 	  "The coordinator calls only participants that its configuration names, and addresses "   \

@@ -12,7 +12,8 @@
 
 static const char *const top_members[] = {
     "gid",   "mode",        "branches",        "timeout_ms",         "labels",
-    "retry", "interactive", "vote_timeout_ms", "on_confirm_failure", NULL};
+    "retry", "interactive", "vote_timeout_ms", "on_confirm_failure", "recovery",
+    NULL};
 static const char *const retry_members[] = {"initial_ms", "factor", "cap_ms", "alert_after", NULL};
 
 bool gid_valid(const char *gid, size_t len)
@@ -96,6 +97,9 @@ static enum problem read_interactive(struct decoder *d, const struct json_value 
 	if (p)
 		return p;
 	out->interactive = v && json_bool(v);
+	if (out->interactive && out->mode == MODE_SAGA)
+		return decoder_reject(d, PROBLEM_OUT_OF_RANGE, "interactive",
+		                      "the steps of a saga are called by the coordinator alone");
 	if (!out->interactive && json_member(root, "vote_timeout_ms"))
 		return decoder_reject(
 		    d, PROBLEM_UNKNOWN_MEMBER, "vote_timeout_ms",
@@ -109,28 +113,43 @@ static enum problem read_interactive(struct decoder *d, const struct json_value 
 	return p;
 }
 
-static enum problem read_confirm_failure(struct decoder *d, const struct json_value *root,
-                                         struct submission *out)
+/* An option of one mode, with two values; true for the second. */
+static enum problem read_option(struct decoder *d, const struct json_value *root, const char *name,
+                                const char *const value[2], bool *second)
 {
-	const struct json_value *v = json_member(root, "on_confirm_failure");
+	const struct json_value *v = json_member(root, name);
 	enum problem p;
 	const char *s;
 	size_t len;
 
 	if (!v)
 		return PROBLEM_NONE;
-	if (out->mode != MODE_TCC)
-		return decoder_reject(d, PROBLEM_UNKNOWN_MEMBER, "on_confirm_failure",
-		                      "only mode \"tcc\" has confirms");
-	p = decoder_expect_type(d, v, JSON_T_STR, "on_confirm_failure");
+	p = decoder_expect_type(d, v, JSON_T_STR, name);
 	if (p)
 		return p;
 	s = json_str(v, &len);
-	out->undo_confirms = strcmp(s, "cancel") == 0;
-	if (!out->undo_confirms && strcmp(s, "retry") != 0)
-		return decoder_reject(d, PROBLEM_OUT_OF_RANGE, "on_confirm_failure",
-		                      "it is \"retry\" or \"cancel\"");
+	*second = strcmp(s, value[1]) == 0;
+	if (!*second && strcmp(s, value[0]) != 0)
+		return decoder_reject(d, PROBLEM_OUT_OF_RANGE, name, "it is \"%s\" or \"%s\"",
+		                      value[0], value[1]);
 	return PROBLEM_NONE;
+}
+
+static enum problem read_options(struct decoder *d, const struct json_value *root,
+                                 struct submission *out)
+{
+	static const char *const confirm[] = {"retry", "cancel"};
+	static const char *const recovery[] = {"backward", "forward"};
+	enum problem p;
+
+	if (out->mode != MODE_TCC && json_member(root, "on_confirm_failure"))
+		return decoder_reject(d, PROBLEM_UNKNOWN_MEMBER, "on_confirm_failure",
+		                      "only mode \"tcc\" has confirms");
+	if (out->mode != MODE_SAGA && json_member(root, "recovery"))
+		return decoder_reject(d, PROBLEM_UNKNOWN_MEMBER, "recovery",
+		                      "only mode \"saga\" goes forward or back");
+	p = read_option(d, root, "on_confirm_failure", confirm, &out->undo_confirms);
+	return p ? p : read_option(d, root, "recovery", recovery, &out->forward);
 }
 
 static enum problem read_retry(struct decoder *d, const struct json_value *root,
@@ -194,7 +213,7 @@ static enum problem read_mode(struct decoder *d, const struct json_value *root, 
 
 	if (!v)
 		return decoder_reject(d, PROBLEM_MISSING_MEMBER, "mode",
-		                      "name the protocol, for example \"2pc\" or \"tcc\"");
+		                      "name the protocol: \"2pc\", \"tcc\" or \"saga\"");
 	p = decoder_expect_type(d, v, JSON_T_STR, "mode");
 	if (p)
 		return p;
@@ -202,8 +221,8 @@ static enum problem read_mode(struct decoder *d, const struct json_value *root, 
 	*out = txn_mode_parse(s);
 	if (!*out)
 		return decoder_reject(d, PROBLEM_MODE_NOT_SUPPORTED, "mode",
-		                      "\"%.32s\" is not a mode of this version; it has \"2pc\" "
-		                      "and \"tcc\"",
+		                      "\"%.32s\" is not a mode of this version; it has \"2pc\", "
+		                      "\"tcc\" and \"saga\"",
 		                      s);
 	return PROBLEM_NONE;
 }
@@ -226,7 +245,7 @@ static enum problem read_root(struct decoder *d, const struct json_value *root,
 	if (p == PROBLEM_NONE)
 		p = read_interactive(d, root, out);
 	if (p == PROBLEM_NONE)
-		p = read_confirm_failure(d, root, out);
+		p = read_options(d, root, out);
 	timeout_ms = out->interactive ? 60000 : 10000;
 	if (p == PROBLEM_NONE)
 		p = decoder_read_int(d, root, "timeout_ms", (int64_t[]){1, 3600000}, &timeout_ms);

@@ -37,6 +37,8 @@ struct branch_spec {
 	size_t payload_len;
 	int64_t timeout_us;
 	uint64_t after; /* bit per branch that answers first, directly or not */
+	bool wanted;    /* saga: a later payload is built from its result */
+	bool built;     /* saga: its payload is built from results */
 	struct submission_pair *header;
 	size_t n_header;
 	/* Only for branches that were enlisted later: the request's body as it came, which is what
@@ -50,6 +52,7 @@ struct submission {
 	enum txn_mode mode;
 	bool interactive;   /* branches may be enlisted until the initiator closes it */
 	bool undo_confirms; /* tcc: "on_confirm_failure": "cancel" */
+	bool forward;       /* saga: "recovery": "forward" */
 	struct branch_spec *branch;
 	unsigned n_branch;
 	unsigned branch_cap;

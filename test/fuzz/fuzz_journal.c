@@ -23,7 +23,7 @@
 /* Its functions for one row are nobody else's. */
 #include "node/load.c" /* NOLINT(bugprone-suspicious-include) */
 
-#define COLUMNS (LOAD_PARKED_CALLS + 1)
+#define COLUMNS (LOAD_RESULTS + 1)
 
 static void put(PGresult *r, enum load_column col, const struct buf *value)
 {
@@ -138,6 +138,7 @@ static PGresult *row_of(const char *data, size_t size)
 		put_null(r, LOAD_TRACEPARENT);
 	put_null(r, LOAD_PARKED_UNTIL);
 	put_null(r, LOAD_PARKED_CALLS);
+	put_null(r, LOAD_RESULTS);
 	len = next_line(data, size, &at, &line);
 	put_bytes(r, LOAD_SUBMISSION, line, len);
 	put_enlisted(r, data, size, at);
@@ -156,6 +157,8 @@ static unsigned called_in(const struct action *a)
 	    [OP_TRY] = 1u << TXN_TRYING,
 	    [OP_CONFIRM] = 1u << TXN_CONFIRMING,
 	    [OP_CANCEL] = 1u << TXN_CANCELLING,
+	    [OP_ACTION] = 1u << TXN_RUNNING,
+	    [OP_COMPENSATE] = 1u << TXN_COMPENSATING,
 	};
 
 	return a->one_phase ? 1u << TXN_ONE_PHASE : states[a->op];

@@ -97,7 +97,7 @@ static void same_branch(const struct branch_spec *a, const struct branch_spec *b
 {
 	must(!strcmp(a->id, b->id) && !strcmp(a->participant, b->participant));
 	must(a->timeout_us == b->timeout_us && a->payload_len == b->payload_len);
-	must(a->after == b->after);
+	must(a->after == b->after && a->wanted == b->wanted && a->built == b->built);
 	must(!a->payload == !b->payload);
 	must(!a->payload || memcmp(a->payload, b->payload, a->payload_len) == 0);
 	for (int op = 0; op < OP_MAX; op++) {
@@ -146,6 +146,7 @@ static void check_submission(const struct submission *s, const char *text, size_
 
 	must(s->mode > 0 && s->mode < MODE_MAX);
 	must(!s->undo_confirms || s->mode == MODE_TCC);
+	must(!s->forward || (s->mode == MODE_SAGA && !s->interactive));
 	must(s->n_branch <= TXN_BRANCH_MAX && (s->n_branch > 0 || s->interactive));
 	must(s->timeout_us >= 1000 && s->timeout_us <= INT64_C(3600000) * 1000);
 	must(s->n_label <= LABEL_MAX && (!s->gid || gid_valid(s->gid, strlen(s->gid))));

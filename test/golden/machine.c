@@ -1,9 +1,11 @@
 /*
  * machine.c - the commands of the golden files:
  *
- *	new N [MODE] [interactive] [undo_confirms] [key=value ...]     a transaction of N branches:
+ *	new N [MODE] [interactive] [undo_confirms] [forward] [key=value ...]     a transaction of N
+ *	                              branches:
  *	                              deadline, timeout, vote_timeout, initial, cap (durations), factor,
- *	                              alert_after, seed, after (2:0,2:1 for the third after both others)
+ *	                              alert_after, seed, after (2:0,2:1 for the third after both others),
+ *	                              wanted (0,1: their results are)
  *	restore STATE OUTCOME BRANCH ...   put back what a record said
  *	submit | timer | resume | begin | commit | rollback     an event
  *	enlist [timeout=DURATION]     room for a branch more, and the event
@@ -254,6 +256,20 @@ static void read_order(struct txn *t, const char *text)
 		t->branch[i].after = after[i];
 }
 
+/* "0,2": the results of these. */
+static void read_wanted(struct txn *t, const char *text)
+{
+	char *end;
+
+	for (; *text; text = *end ? end + 1 : end) {
+		unsigned long i = strtoul(text, &end, 10);
+
+		if (i >= t->n_branch || (*end && *end != ','))
+			bad("no such branch", text);
+		t->branch[i].wanted = true;
+	}
+}
+
 static void command_new(struct machine *m, char **word)
 {
 	struct txn_config config = {
@@ -262,6 +278,7 @@ static void command_new(struct machine *m, char **word)
 	    .n_branch = (unsigned)number(word[1]),
 	    .interactive = flag(word, "interactive"),
 	    .undo_confirms = flag(word, "undo_confirms"),
+	    .forward = flag(word, "forward"),
 	    .vote_timeout_us = duration(option(word, "vote_timeout", "5s")),
 	    .deadline_us = START_US + duration(option(word, "deadline", "10s")),
 	    .retry =
@@ -280,6 +297,7 @@ static void command_new(struct machine *m, char **word)
 	for (unsigned i = 0; i < m->t.n_branch; i++)
 		m->t.branch[i].timeout_us = duration(option(word, "timeout", "3s"));
 	read_order(&m->t, option(word, "after", ""));
+	read_wanted(&m->t, option(word, "wanted", ""));
 }
 
 static void command_restore(struct machine *m, char **word, struct buf *out)

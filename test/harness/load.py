@@ -15,7 +15,7 @@ def two(part, **members):
                  "branches": [part.branch("a"), part.branch("b")]}, **members)
 
 
-DECIDED = ("commit", "rollback", "confirm", "cancel")
+DECIDED = ("commit", "rollback", "confirm", "cancel", "compensate")
 
 
 def told(part):

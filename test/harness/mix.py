@@ -21,11 +21,12 @@ from .wait import wait_until
 
 ENDED = ("committed", "aborted", "mixed")
 KINDS = ("pair", "refused", "single", "tried", "look", "slow", "clumsy", "grown", "undone", "frozen",
-         "left", "empty", "declined", "thawed")
-ABORTED = ("refused", "undone", "left", "declined", "thawed")
-VOTES = ("prepare", "try")
+         "left", "empty", "declined", "thawed", "steps", "back")
+ABORTED = ("refused", "undone", "left", "declined", "thawed", "back")
+VOTES = ("prepare", "try", "action")
 TOLD = {"2pc": {"committed": {"commit"}, "aborted": {"rollback"}},
-        "tcc": {"committed": {"confirm"}, "aborted": {"cancel"}}}
+        "tcc": {"committed": {"confirm"}, "aborted": {"cancel"}},
+        "saga": {"committed": set(), "aborted": {"compensate"}}}
 PLENTY = 1000000  # of everything in the shop at first
 AMPLE_MS = 600000  # no deadline may pass because the machine is busy
 
@@ -55,7 +56,7 @@ class Party(Participant):
             return Answer(400)
         if role == "dozy" and call.op in DECIDED and first:
             return Answer(503, headers={"Retry-After": "3"})
-        return Answer(200)
+        return Answer(200, '{"n":%d}' % len(gid) if call.op == "action" else b"")
 
 
 class Note:
@@ -162,6 +163,15 @@ class Client:
         """Nobody may wait for it."""
         self.submit(gid, "yes", "dozy", wait=None)
 
+    def steps(self, gid):
+        """The second is built from the result of the first."""
+        two = self.mix.party.branch("slow", payload={"n": "{{steps.yes.result.n}}"})
+        self.submit(gid, "yes", mode="saga",
+                    branches=[self.mix.party.branch("yes"), two, self.mix.party.branch("yes-2")])
+
+    def back(self, gid):
+        self.submit(gid, "yes", "clumsy", "no", mode="saga")
+
     def begin(self, gid, timeout_ms=AMPLE_MS, mode="2pc"):
         body = {"mode": mode, "interactive": True, "retry": QUICK, "timeout_ms": timeout_ms}
         if mode == "2pc":
@@ -249,6 +259,7 @@ class Mix:
                 wanted = {"commit": ("committing", "committed"),
                           "confirm": ("confirming", "committed"),
                           "cancel": ("cancelling", "aborted"),
+                          "compensate": ("compensating", "aborted"),
                           "rollback": ("aborting", "aborted")}[call.op]
                 assert known in wanted, (call, call.headers["Assent-Gid"], known)
 

@@ -12,7 +12,7 @@ enum txn_outcome image_decision(const struct world *w, const struct image *image
 	if (image->state == TXN_CONFIRMING)
 		return w->undo_confirms ? OUTCOME_PENDING : OUTCOME_COMMITTED;
 	if (image->state == TXN_ABORTING || image->state == TXN_CANCELLING ||
-	    image->state == TXN_ABORTED)
+	    image->state == TXN_COMPENSATING || image->state == TXN_ABORTED)
 		return OUTCOME_ABORTED;
 	for (unsigned i = 0; image->state == TXN_MIXED && i < image->n_branch; i++) {
 		if (image->branch[i] == BRANCH_HEURISTIC_ABORTED)
@@ -53,7 +53,7 @@ void check_step(struct world *w, enum txn_state before, const struct event *ev, 
                 const struct effects *fx)
 {
 	bool voting = w->t.state == TXN_PREPARING || w->t.state == TXN_ONE_PHASE ||
-	              w->t.state == TXN_TRYING;
+	              w->t.state == TXN_TRYING || (w->t.state == TXN_RUNNING && !w->forward);
 	bool open = w->t.state == TXN_ACTIVE;
 	bool waiting = false;
 
@@ -94,6 +94,17 @@ void check_durable(struct world *w, const struct image *next)
 		must(w, next->outcome == OUTCOME_MIXED);
 }
 
+/* Whatever the call is built from is on the disk. */
+static void check_results(struct world *w, const struct action *a)
+{
+	const struct image *d = &w->durable;
+
+	for (unsigned i = 0; a->op == OP_ACTION && i < d->n_branch; i++) {
+		if (w->after[a->branch] & w->wanted & (uint64_t)1 << i)
+			must(w, d->branch[i] == BRANCH_DONE || d->branch[i] == BRANCH_READ_ONLY);
+	}
+}
+
 /* As an action is carried out: what it tells the world must be on the disk. */
 void check_action(struct world *w, const struct action *a)
 {
@@ -104,6 +115,7 @@ void check_action(struct world *w, const struct action *a)
 	switch (a->type) {
 	case ACT_CALL:
 		must(w, a->branch < d->n_branch && d->part[a->branch] == part);
+		check_results(w, a);
 		break;
 	case ACT_DECIDED:
 		must(w, image_decision(w, d) != OUTCOME_PENDING);
@@ -172,8 +184,27 @@ static bool has_worked(const struct participant *p)
 
 static void check_first_phase(struct world *w, const struct msg *m)
 {
-	for (unsigned i = 0; i < w->n_part; i++)
-		must(w, !(w->after[m->part] >> i & 1) || has_worked(&w->part[i]));
+	const struct participant *p = &w->part[m->part];
+	bool fresh_step = m->op == OP_ACTION && p->row == ROW_NONE && !p->read_only;
+
+	for (unsigned i = 0; i < w->n_part; i++) {
+		const struct participant *before = &w->part[i];
+
+		if (!(w->after[m->part] >> i & 1))
+			continue;
+		must(w, has_worked(before));
+		must(w, !fresh_step || before->read_only || before->row == ROW_COMMITTED);
+	}
+}
+
+/* Backwards: nothing that comes after it is still done. */
+static void check_compensation(struct world *w, const struct msg *m)
+{
+	must(w, !w->forward && image_decision(w, &w->durable) == OUTCOME_ABORTED);
+	for (unsigned i = 0; i < w->n_part; i++) {
+		if (w->after[i] >> m->part & 1)
+			must(w, w->part[i].row != ROW_COMMITTED || w->part[i].alone);
+	}
 }
 
 /* Also a late one, when the transaction has been cancelled since: it was right when it was sent. */
@@ -200,6 +231,8 @@ void check_work(struct world *w, const struct msg *m)
 	} else if (m->op == OP_COMMIT) {
 		must(w, decided == OUTCOME_COMMITTED);
 		must(w, p->alone || p->row == ROW_PREPARED || p->row == ROW_COMMITTED);
+	} else if (m->op == OP_COMPENSATE) {
+		check_compensation(w, m);
 	} else if (m->op == OP_CONFIRM) {
 		check_confirm(w, p);
 	} else if (w->durable.n_branch == 1 && w->mode == MODE_TWO_PHASE) {
@@ -215,7 +248,7 @@ void check_atomic(struct world *w)
 	bool committed = false;
 	bool aborted = false;
 
-	if (w->undo_confirms)
+	if (w->undo_confirms || w->mode == MODE_SAGA)
 		return; /* at the end, but not before */
 	for (unsigned i = 0; i < w->n_part; i++) {
 		committed |= w->part[i].row == ROW_COMMITTED && !w->part[i].alone;
@@ -274,6 +307,8 @@ void check_end(struct world *w)
 		check_branch_end(w, d->part[i], decided == OUTCOME_COMMITTED, &mixed);
 	must(w, (d->outcome == OUTCOME_MIXED) == mixed);
 	must(w, mixed || d->outcome == decided);
+	for (unsigned i = 0; i < w->n_part; i++)
+		must(w, !w->forward || w->part[i].row == ROW_NONE || decided == OUTCOME_COMMITTED);
 	/* A crash may swallow an announcement, for whoever asks later; nothing else may. */
 	must(w, w->n_decided <= 1 && w->n_ended <= 1 + w->crashes);
 	must(w, w->crashes || (w->n_decided == 1 && w->n_ended == 1 && w->announced == d->outcome));

@@ -184,6 +184,7 @@ static void make_txn(struct world *w)
 	struct txn_config config = {
 	    .mode = w->mode,
 	    .undo_confirms = w->undo_confirms,
+	    .forward = w->forward,
 	    .seed = w->seed,
 	    .n_branch = n_branch,
 	    .interactive = w->interactive,
@@ -199,6 +200,7 @@ static void make_txn(struct world *w)
 		w->part_of[i] = d->present ? d->part[i] : (uint8_t)i;
 		w->t.branch[i].timeout_us = w->timeout_us[w->part_of[i]];
 		w->t.branch[i].after = w->after[w->part_of[i]];
+		w->t.branch[i].wanted = w->wanted >> w->part_of[i] & 1;
 	}
 }
 

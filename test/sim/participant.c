@@ -40,7 +40,9 @@ static struct answer undo(struct world *w, unsigned part)
 {
 	struct participant *p = &w->part[part];
 
-	if (p->row == ROW_COMMITTED && (!w->undo_confirms || p->stubborn)) {
+	bool must = w->undo_confirms || w->mode == MODE_SAGA;
+
+	if (p->row == ROW_COMMITTED && (!must || p->stubborn)) {
 		p->alone |= p->stubborn;
 		return found("committed");
 	}
@@ -58,8 +60,9 @@ static struct answer execute(struct world *w, const struct msg *m)
 	trace(w, "part %u: %s%s, row %d", m->part, txn_op_str(m->op), m->one_phase ? " (1p)" : "",
 	      (int)p->row);
 	if (first && p->row <= ROW_WORKED)
-		return first_phase(w, m->part, m->one_phase ? ROW_COMMITTED : ROW_PREPARED);
-	if (m->op == OP_ROLLBACK || m->op == OP_CANCEL)
+		return first_phase(
+		    w, m->part, m->one_phase || m->op == OP_ACTION ? ROW_COMMITTED : ROW_PREPARED);
+	if (m->op == OP_ROLLBACK || m->op == OP_CANCEL || m->op == OP_COMPENSATE)
 		return undo(w, m->part);
 	if (p->row == ROW_TOMBSTONE || p->row <= ROW_WORKED)
 		return found("aborted");

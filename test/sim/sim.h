@@ -84,7 +84,7 @@ enum row {
 	ROW_NONE,      /* never heard of it, or refused: refusals leave no row */
 	ROW_WORKED,    /* the initiator's own work, not yet prepared */
 	ROW_PREPARED,  /* or tried */
-	ROW_COMMITTED, /* or confirmed */
+	ROW_COMMITTED, /* or confirmed, or done */
 	ROW_TOMBSTONE,
 };
 
@@ -92,7 +92,7 @@ struct participant {
 	enum row row; /* durable */
 	bool alone;   /* it decided by itself */
 	bool read_only;
-	bool stubborn; /* what it has confirmed it will not undo, though it must (undo_confirms) */
+	bool stubborn; /* what it has confirmed or done it will not undo, though it must */
 	unsigned life;
 	int64_t down_until_us;
 };
@@ -130,7 +130,8 @@ struct world {
 	uint64_t seed, rng, hash;
 	bool faults, trace, interactive;
 	enum txn_mode mode;
-	bool undo_confirms;
+	bool undo_confirms, forward;
+	uint64_t wanted;                /* by participant: a later step is built from its result */
 	uint64_t after[TXN_BRANCH_MAX]; /* by participant; only coordinated ones have an order */
 	struct climate climate;
 	int64_t now_us, heal_us;

@@ -167,10 +167,15 @@ static uint64_t sparse(struct world *w)
 /* Each comes after some of those before it, in every second world that has an order at all. */
 static void roll_order(struct world *w)
 {
-	if (w->interactive || rnd(w) % 2)
+	bool row = w->mode == MODE_SAGA && rnd(w) % 2;
+
+	if (w->interactive || (!row && rnd(w) % 2))
 		return;
+	w->wanted = w->mode == MODE_SAGA ? sparse(w) : 0;
 	for (unsigned i = 1; i < w->n_part; i++) {
-		if (rnd(w) % 3)
+		if (row)
+			w->after[i] = (uint64_t)1 << (i - 1);
+		else if (rnd(w) % 3)
 			w->after[i] = sparse(w) & (((uint64_t)1 << i) - 1);
 	}
 	must(w, order_close(w->after, w->n_part) == 0);
@@ -181,8 +186,9 @@ static void roll_world(struct world *w)
 	bool all_read_only;
 
 	roll_climate(w);
-	w->mode = rnd(w) % 2 ? MODE_TCC : MODE_TWO_PHASE;
-	w->interactive = rnd(w) % 2;
+	w->mode = (enum txn_mode)(1 + rnd(w) % (MODE_MAX - 1));
+	w->interactive = rnd(w) % 2 && w->mode != MODE_SAGA;
+	w->forward = w->mode == MODE_SAGA && rnd(w) % 4 == 0;
 	w->undo_confirms = w->mode == MODE_TCC && rnd(w) % 3 == 0;
 	w->n_part = roll_participants(w);
 	w->n_first = w->interactive && rnd(w) % 4 == 0 ? (w->n_part + 1) / 2 : 0;
@@ -201,7 +207,7 @@ static void roll_world(struct world *w)
 		w->part[i].read_only = all_read_only || rnd(w) % 10 == 0;
 		/* The initiator hears that, and no one else: there is nothing to confirm. */
 		w->part[i].read_only &= !(w->mode == MODE_TCC && w->interactive);
-		w->part[i].stubborn = w->undo_confirms && w->climate.alone && rnd(w) % 3 == 0;
+		w->part[i].stubborn = w->climate.alone && rnd(w) % 3 == 0;
 	}
 	roll_order(w);
 }

@@ -90,13 +90,21 @@ static void init_refuses(void **state)
 static void names_fit_numbers(void **state)
 {
 	static const char *const state_name[] = {
-	    "?",     "active",    "preparing",   "committing", "aborting",   "committed", "aborted",
-	    "mixed", "one_phase", "arbitrating", "trying",     "confirming", "cancelling"};
+	    "?",         "active",     "preparing",  "committing", "aborting",
+	    "committed", "aborted",    "mixed",      "one_phase",  "arbitrating",
+	    "trying",    "confirming", "cancelling", "running",    "compensating"};
 	static const char *const outcome_name[] = {"pending", "committed", "aborted", "mixed"};
-	static const char *const branch_name[] = {
-	    "pending",   "prepared", "read_only",           "refused",
-	    "committed", "aborted",  "heuristic_committed", "heuristic_aborted",
-	    "tried",     "confirmed"};
+	static const char *const branch_name[] = {"pending",
+	                                          "prepared",
+	                                          "read_only",
+	                                          "refused",
+	                                          "committed",
+	                                          "aborted",
+	                                          "heuristic_committed",
+	                                          "heuristic_aborted",
+	                                          "tried",
+	                                          "confirmed",
+	                                          "done"};
 
 	(void)state;
 	for (int i = 0; i < TXN_STATE_MAX; i++)
@@ -108,7 +116,7 @@ static void names_fit_numbers(void **state)
 	assert_int_equal(EV_YES, 1);
 	assert_int_equal(EV_CONTRACT, 9);
 	assert_int_equal(OP_ROLLBACK, 3);
-	assert_int_equal(OP_CANCEL, 6);
+	assert_int_equal(OP_COMPENSATE, 8);
 	assert_int_equal(ALERT_HEURISTIC, 2);
 	assert_string_equal(txn_state_str(TXN_STATE_MAX), "?");
 	assert_string_equal(txn_op_str(OP_ROLLBACK), "rollback");

@@ -28,6 +28,7 @@ static const char *const array_types[SQL_WRITE_MAX] = {
                    "timestamptz[]",
     [SQL_PARK] = "text[],int2[],int8[],text[],timestamptz[],bytea[],bytea[]",
     [SQL_ENLIST] = "text[],int2[],int8[],int2[],bytea[],bytea[]",
+    [SQL_RESULT] = "text[],int2[],int8[],int2[],bytea[]",
     [SQL_HISTORY] = "text[],int2[],int8[],text[],int2[],int4[],timestamptz[],timestamptz[],int2[],"
                     "int2[],text[],text",
 };
@@ -55,8 +56,8 @@ static char *plan_with(enum sql_write which, const char *types)
 static void check_plans(void)
 {
 	static const char *const never[] = {"Seq Scan", "Hash", "Merge", "Sort", "Bitmap"};
-	static const enum sql_write which[] = {SQL_CREATE, SQL_CREATE_LABELED, SQL_UPDATE,
-	                                       SQL_PARK,   SQL_ENLIST,         SQL_HISTORY};
+	static const enum sql_write which[] = {SQL_CREATE, SQL_CREATE_LABELED, SQL_UPDATE, SQL_PARK,
+	                                       SQL_ENLIST, SQL_RESULT,         SQL_HISTORY};
 
 	for (size_t i = 0; i < sizeof which / sizeof which[0]; i++) {
 		char *plan = plan_with(which[i], array_types[which[i]]);

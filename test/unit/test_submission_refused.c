@@ -144,7 +144,7 @@ static void test_identifiers(void **state)
 	     "/branches/0/ops/prepare"},
 	    {HEAD "[" ONE ",{\"id\":\"b\",\"participant\":" URL "}," ONE "]}",
 	     PROBLEM_DUPLICATE_BRANCH, "/branches/2/id"},
-	    {"{\"mode\":\"saga\",\"branches\":[" ONE "]}", PROBLEM_MODE_NOT_SUPPORTED, "/mode"},
+	    {"{\"mode\":\"sagas\",\"branches\":[" ONE "]}", PROBLEM_MODE_NOT_SUPPORTED, "/mode"},
 	    {"{\"mode\":\"\",\"branches\":[" ONE "]}", PROBLEM_MODE_NOT_SUPPORTED, "/mode"},
 	    {"{\"mode\":\"2PC\",\"branches\":[" ONE "]}", PROBLEM_MODE_NOT_SUPPORTED, "/mode"},
 	};
