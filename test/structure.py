@@ -278,7 +278,7 @@ def check_compose(files):
         yield f"docker-compose.yml: {done.stderr.strip()}"
     else:
         services = yaml.safe_load(done.stdout).get("services", {})
-        for name in sorted({"postgres", "assentd", "order", "stock", "account"} - set(services)):
+        for name in sorted({"postgres", "assentd", "order", "stock", "account", "coupon"} - set(services)):
             yield f"docker-compose.yml: no service {name}"
         for name, service in services.items():
             if "healthcheck" not in service:

@@ -5,7 +5,9 @@
  * order-42 with the branches stock, account and order, and waits for its end: 201 committed, 409
  * aborted, 202 not known yet. Posting the same order again is safe and gives the same answer. The
  * order's row is written by the order's own branch, so that it is placed if and only if the goods
- * and the money were taken. The member "mode" says how: "2pc" (if there is none) or "tcc".
+ * and the money were taken. The member "mode" says how: "2pc" (if there is none), "tcc" or "saga".
+ * A saga may begin with a coupon ("coupon": "SPRING"), whose discount is the coupon service's to
+ * tell: the account's payload refers to it.
  *
  *	order --listen 127.0.0.1:7480 --database CONNINFO
  */
@@ -21,7 +23,7 @@
 struct order {
 	struct assent_server *server;
 	struct assent_client *client;
-	const char *coordinator, *self, *stock, *account, *token_file;
+	const char *coordinator, *self, *stock, *account, *coupon, *token_file;
 };
 
 /* Several of these may start at once on the same database. */
@@ -55,7 +57,7 @@ static const char withdraw[] = CHANGE("DELETE FROM orders");
 static const char check_sql[] =
     "WITH r AS (SELECT $1::json->>'id' AS id, $1::json->>'sku' AS sku, $1::json->>'n' AS n,"
     "  $1::json->>'user' AS u, $1::json->>'amount' AS amount,"
-    "  coalesce($1::json->>'mode', '2pc') AS mode)"
+    "  coalesce($1::json->>'mode', '2pc') AS mode, $1::json->>'coupon' AS coupon)"
     " SELECT CASE"
     " WHEN coalesce(id, '') !~ '^[A-Za-z0-9._~-]{1,64}$'"
     "  THEN 'id must have 1 to 64 letters, digits or . _ ~ -'"
@@ -64,12 +66,16 @@ static const char check_sql[] =
     " WHEN coalesce(u, '') !~ '^[1-9][0-9]{0,17}$' THEN 'user must be a positive number'"
     " WHEN coalesce(amount, '') !~ '^(0|[1-9][0-9]{0,11})$'"
     "  THEN 'amount must be a whole number from 0 to 999999999999'"
-    " WHEN mode NOT IN ('2pc', 'tcc') THEN 'mode must be 2pc or tcc' END,"
+    " WHEN mode NOT IN ('2pc', 'tcc', 'saga') THEN 'mode must be 2pc, tcc or saga'"
+    " WHEN coupon !~ '^[A-Za-z0-9]{1,32}$' THEN 'coupon must have 1 to 32 letters or digits'"
+    " WHEN coupon IS NOT NULL AND mode <> 'saga' THEN 'a coupon is a step of a saga' END,"
     " id, mode, u,"
     " format('{\"sku\":%s,\"n\":%s}', to_json(sku), n),"
-    " format('{\"user\":%s,\"amount\":%s}', u, amount),"
+    " format('{\"user\":%s,\"amount\":%s%s}', u, amount, CASE WHEN coupon IS NOT NULL"
+    "  THEN ',\"discount\":\"{{steps.coupon.result.discount}}\"' END),"
     " format('{\"id\":%s,\"sku\":%s,\"n\":%s,\"user\":%s,\"amount\":%s}', to_json(id),"
-    "  to_json(sku), n, u, amount)"
+    "  to_json(sku), n, u, amount),"
+    " format('{\"code\":%s}', to_json(coupon)), coupon IS NOT NULL"
     " FROM r";
 
 enum column {
@@ -80,6 +86,8 @@ enum column {
 	STOCK,
 	ACCOUNT,
 	ORDER,
+	COUPON,
+	HAS_COUPON,
 };
 
 static int add_branch(struct assent_txn *txn, const char *branch, const char *address,
@@ -99,13 +107,16 @@ static int submit(const struct order *o, const PGresult *row, struct assent_resu
 	const char *self = o->self ? o->self : assent_server_url(o->server);
 	struct assent_txn *txn;
 	char gid[128];
-	int rc;
+	int rc = 0;
 
 	snprintf(gid, sizeof(gid), "order-%s", PQgetvalue(row, 0, ID));
 	txn = assent_txn_new(gid, PQgetvalue(row, 0, MODE), TIMEOUT_MS, err);
 	if (!txn)
 		return err->code;
-	if ((rc = add_branch(txn, "stock", o->stock, PQgetvalue(row, 0, STOCK), err)) == 0 &&
+	if (*PQgetvalue(row, 0, HAS_COUPON) == 't')
+		rc = add_branch(txn, "coupon", o->coupon, PQgetvalue(row, 0, COUPON), err);
+	if (rc == 0 &&
+	    (rc = add_branch(txn, "stock", o->stock, PQgetvalue(row, 0, STOCK), err)) == 0 &&
 	    (rc = add_branch(txn, "account", o->account, PQgetvalue(row, 0, ACCOUNT), err)) == 0 &&
 	    (rc = add_branch(txn, "order", self, PQgetvalue(row, 0, ORDER), err)) == 0)
 		rc = assent_submit(o->client, txn, WAIT_MS, out, err);
@@ -197,11 +208,13 @@ int main(int argc, char **argv)
 {
 	struct order o = {.coordinator = "http://127.0.0.1:7470",
 	                  .stock = "http://127.0.0.1:7481",
-	                  .account = "http://127.0.0.1:7482"};
+	                  .account = "http://127.0.0.1:7482",
+	                  .coupon = "http://127.0.0.1:7483"};
 	const struct service_option more[] = {{"coordinator", &o.coordinator},
 	                                      {"self", &o.self},
 	                                      {"stock", &o.stock},
 	                                      {"account", &o.account},
+	                                      {"coupon", &o.coupon},
 	                                      {"token-file", &o.token_file},
 	                                      {NULL, NULL}};
 	struct service service = {.name = "order",

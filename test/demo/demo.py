@@ -26,10 +26,10 @@ except ImportError as error:
     sys.exit("demo: %s: run `make deps` first, or install the Debian packages python3-psycopg2,"
              " python3-requests, python3-yaml and python3-jsonschema" % error)
 
-PORTS = {"assentd": 7470, "order": 7480, "stock": 7481, "account": 7482}
-TEA, BALANCE = 100, 1000
-MODES = ("2pc", "tcc")
-N_SCENARIO = 2 * len(MODES) + 3
+PORTS = {"assentd": 7470, "order": 7480, "stock": 7481, "account": 7482, "coupon": 7483}
+TEA, BALANCE, COUPONS, DISCOUNT = 100, 1000, 10, 5
+MODES = ("2pc", "tcc", "saga")
+N_SCENARIO = 2 * len(MODES) + 4
 PR_SET_PDEATHSIG = 1
 
 
@@ -64,19 +64,24 @@ def free_address(name):
         return "127.0.0.1:0"
 
 
+def coupon_of(mode):
+    """A saga begins with one."""
+    return {"coupon": "SPRING"} if mode == "saga" else {}
+
+
 class Demo:
     def __init__(self, guard):
         self.guard = guard
         self.rows = []
-        self.tea, self.money, self.orders = TEA, BALANCE, 0
+        self.tea, self.money, self.coupons, self.orders = TEA, BALANCE, COUPONS, 0
 
     def start(self):
         say("starting the coordinator and its private PostgreSQL in %s" % self.guard.dir)
         self.assentd = Assentd(self.guard, "c", free_address("assentd")).start()
-        say("creating the databases orders, stock and account")
-        addresses = [free_address(name) for name in ("order", "stock", "account")]
+        say("creating the databases orders, stock, account and coupon")
+        addresses = [free_address(name) for name in ("order", "stock", "account", "coupon")]
         self.shop = Shop(self.assentd, addresses)
-        say("starting the services order, stock and account")
+        say("starting the services order, stock, account and coupon")
         self.shop.start(self.assentd.url)
 
     def place(self, number, **order):
@@ -94,13 +99,15 @@ class Demo:
 
     def committed(self, number, goods, amount, mode="2pc"):
         """Do an order that must succeed, and go on from what it takes."""
-        self.tea, self.money = self.tea - goods, self.money - amount
-        self.orders += 1
-        return self.place(number, n=goods, amount=amount, mode=mode)
+        coupon = coupon_of(mode)
+        self.tea, self.money = self.tea - goods, self.money - amount + DISCOUNT * len(coupon)
+        self.orders, self.coupons = self.orders + 1, self.coupons - len(coupon)
+        return self.place(number, n=goods, amount=amount, mode=mode, **coupon)
 
-    def describe(self, outcome, orders, tea, money, held):
+    def describe(self, outcome, orders, tea, money, coupons, held):
         """What is held is prepared, reserved or frozen."""
-        return "%-9s orders=%d tea=%d balance=%d held=%d" % (outcome, orders, tea, money, held)
+        return "%-9s orders=%d tea=%d balance=%d coupons=%d held=%d" % (
+            outcome, orders, tea, money, coupons, held)
 
     def check(self, scenario, outcome, placed):
         thread, answer = placed
@@ -110,10 +117,10 @@ class Demo:
             wait_until(lambda: not self.shop.held(), 10)
         except AssertionError:
             pass  # the table says so
-        expected = self.describe(outcome, self.orders, self.tea, self.money, 0)
+        expected = self.describe(outcome, self.orders, self.tea, self.money, self.coupons, 0)
         seen = self.describe(answer[1].get("outcome", "?") if answer else "no answer",
                              len(self.shop.orders()), self.shop.goods(), self.shop.balance(),
-                             len(self.shop.held()))
+                             self.shop.coupons(), len(self.shop.held()))
         ok = expected == seen and answer[0] == status
         self.rows.append((scenario, expected, seen, "ok" if ok else "NOT OK"))
         say("  %s: %s" % (scenario, "ok" if ok else "NOT OK"))
@@ -129,7 +136,7 @@ class Demo:
     def place_and_refuse(self, number, mode):
         # User 8 has 20: account refuses, and what stock and order have done is undone.
         self.check(mode + ": too little money", "aborted",
-                   self.place(number, n=3, user=8, amount=30, mode=mode))
+                   self.place(number, n=3, user=8, amount=30, mode=mode, **coupon_of(mode)))
 
     def kill_service(self):
         self.shop.account.pause()
@@ -150,6 +157,16 @@ class Demo:
         self.shop.account.resume()
         self.shop.stock.start()
         self.check("tcc: stock killed after its try", "committed", placed)
+
+    def kill_coordinator_between_steps(self):
+        """It goes on with the next step, and with the coupon's result."""
+        self.shop.stock.pause()
+        placed = self.committed("s3", 1, 15, "saga")
+        wait_until(lambda: self.shop.coupons() == self.coupons, 10, "the coupon to be redeemed")
+        self.assentd.kill9()
+        self.shop.stock.resume()
+        self.assentd.start()
+        self.check("saga: coordinator killed, one step done", "committed", placed)
 
     def kill_coordinator(self):
         shop = self.shop
@@ -174,6 +191,7 @@ class Demo:
         self.kill_service()
         self.kill_holder()
         self.kill_coordinator()
+        self.kill_coordinator_between_steps()
         self.print_table()
 
     def print_table(self):

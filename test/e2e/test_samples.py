@@ -10,12 +10,14 @@ import pytest
 import requests
 
 from harness.guard import Guard
+from harness.load import QUICK
 from harness.participant import Answer, Gate
 from harness.system import Assentd, Shop
 from harness.wait import wait_until
 
 TEA, COFFEE, BALANCE, BALANCE_8 = 100, 50, 1000, 20
-MODES = ("2pc", "tcc")
+MODES = ("2pc", "tcc", "saga")
+COUPONS = 10
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,8 @@ def shop(world):
 
 def refill(shop, tea=TEA, balance=BALANCE):
     shop.order.db.query("DELETE FROM orders")
+    shop.coupon.db.query("UPDATE coupon SET n = CASE code WHEN 'SPRING' THEN %s ELSE 1 END",
+                         COUPONS)
     shop.stock.db.query("UPDATE stock SET n = CASE sku WHEN 'tea' THEN %s ELSE %s END", tea, COFFEE)
     shop.account.db.query(
         "UPDATE account SET balance = CASE user_id WHEN 7 THEN %s ELSE %s END", balance, BALANCE_8)
@@ -142,6 +146,48 @@ def test_a_confirm_is_undone(world, shop, part, gid):
     gate.open()
     assert world[0].client.ended(gid, 30)["outcome"] == "aborted"
     adds_up(shop)
+
+
+def test_a_coupon_is_redeemed(world, shop, gid):
+    """What its step returned is in the payload of the account's."""
+    for _ in range(2):
+        assert shop.place(gid, n=2, amount=30, mode="saga", coupon="SPRING")[0] == 201
+    assert (shop.goods(), shop.balance(), shop.coupons()) == (TEA - 2, BALANCE - 25, COUPONS - 1)
+    assert shop.orders() == {gid: ("tea", 2, 7, 30)}
+    assert shop.place(gid + ".x", mode="saga", coupon="none")[0] == 409
+    assert shop.place(gid + ".y", mode="2pc", coupon="SPRING")[0] == 400
+
+
+@pytest.mark.parametrize("order", [
+    {"sku": "coffee", "n": COFFEE + 1}, {"user": 8, "amount": BALANCE_8 + 6}],
+    ids=["second step", "third step"])
+def test_a_coupon_is_given_back(world, shop, gid, order):
+    """The steps that were done are undone, the last one first."""
+    assert shop.place(gid, mode="saga", coupon="SPRING", **order)[0] == 409
+    assert shop.coupons() == COUPONS
+    adds_up(shop)
+    attempts = world[0].client.history("order-" + gid)["attempts"]
+    done, undone = (list(dict.fromkeys(a["branch"] for a in attempts if a["op"] == op))
+                    for op in ("action", "compensate"))
+    assert undone == done[::-1] and len(done) > 1
+
+
+def test_forward_goes_on_after_the_deadline(world, shop, gid):
+    """The step is asked again until the money is there."""
+    client = world[0].client
+    body = {"mode": "saga", "recovery": "forward", "timeout_ms": 300, "retry": QUICK, "branches": [
+        {"id": "account", "participant": shop.account.url + "/account",
+         "payload": {"user": 8, "amount": BALANCE_8 + 1}}]}
+    assert client.put(gid, body).status == 202
+
+    def late():
+        txn = client.txn(gid)
+        assert txn["outcome"] == "pending"
+        return [a for a in client.history(gid)["attempts"] if a["started_at"] > txn["deadline_at"]]
+    wait_until(late, 20, "an attempt after the deadline")
+    shop.account.db.query("UPDATE account SET balance = balance + 1 WHERE user_id = 8")
+    assert client.ended(gid, 20)["outcome"] == "committed"
+    assert shop.balance(8) == 0
 
 
 def test_stock_is_killed_after_its_vote(guard, gid):

@@ -136,7 +136,7 @@ class World:
         self.address, self.order_address = self.assentd.listen, self.shop.order.listen
         self.participants = {"stock": self.shop.stock.url + "/stock",
                              "account": self.shop.account.url + "/account"}
-        self.databases = {s.name: s.db for s in self.shop.services}
+        self.databases = {s.name: s.db for s in self.shop.services if s is not self.shop.coupon}
         self.skus = ["sku%d" % i for i in range(SKUS)]
         self.users = [str(100 + i) for i in range(USERS)]
         self.poor = {"stock": "scarce", "account": "99"}

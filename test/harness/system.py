@@ -124,22 +124,22 @@ HELD = {"order": "SELECT count(*) FROM orders WHERE NOT placed",
 
 
 class Shop:
-    """order, stock and account, each with a database of its own on assentd's PostgreSQL.
+    """order, stock, account and coupon, each with a database of its own on assentd's PostgreSQL.
     `suffix` is put behind the databases' names, for shops beside each other."""
 
-    def __init__(self, assentd, listen=("127.0.0.1:0",) * 3, suffix=""):
+    def __init__(self, assentd, listen=("127.0.0.1:0",) * 4, suffix=""):
         guard = assentd.guard
-        names = {"order": "orders", "stock": "stock", "account": "account"}
+        names = {"order": "orders", "stock": "stock", "account": "account", "coupon": "coupon"}
         databases = {n: assentd.database(d + suffix) for n, d in names.items()}
-        self.order, self.stock, self.account = (
+        self.order, self.stock, self.account, self.coupon = (
             Service(guard, n, databases[n], address) for n, address in zip(names, listen))
-        self.services = (self.order, self.stock, self.account)
+        self.services = (self.order, self.stock, self.account, self.coupon)
 
     def start(self, coordinator):
-        self.stock.start()
-        self.account.start()
+        for service in (self.stock, self.account, self.coupon):
+            service.start()
         self.order.args = ["--coordinator", coordinator, "--stock", self.stock.url,
-                           "--account", self.account.url]
+                           "--account", self.account.url, "--coupon", self.coupon.url]
         self.order.start()
         return self
 
@@ -160,11 +160,15 @@ class Shop:
     def balance(self, user=7):
         return self.account.db.value("SELECT balance FROM account WHERE user_id = %s", user)
 
+    def coupons(self, code="SPRING"):
+        return self.coupon.db.value("SELECT n FROM coupon WHERE code = %s", code)
+
     def prepared(self):
-        """Names of all prepared transactions, of the three databases."""
+        """Names of all prepared transactions, of all their databases."""
         return sum((s.db.prepared() for s in self.services), [])
 
     def held(self, *services):
         """What waits for a decision, of all if none is named: prepared, reserved or frozen."""
         return [(s.name, what) for s in services or self.services
-                for what in s.db.prepared() + [s.db.value(HELD[s.name])] if what]
+                for what in s.db.prepared() + [s.db.value(HELD.get(s.name, "SELECT 0"))]
+                if what]

@@ -5,8 +5,8 @@ Each walk is one service and one kind of order. It first counts the statements o
 nobody dies, then places an order for each place and kills the service there; the service is started
 again, the coordinator and the customer repeat what was not answered, and everything must agree.
 
-The walks of one service follow each other; the three services are walked at the same time. What
-account shares with stock (a refusal, one phase) is walked with stock only. Death before a statement
+The walks of one service follow each other; the services are walked at the same time. What account
+shares with stock (a refusal, one phase) is walked with stock only. Death before a statement
 cannot be told from death after the one before it, but for the answers between two calls: it is
 walked where the order is committed.
 """
@@ -26,11 +26,11 @@ from harness.pq_crash import LOCKS, WHEN, PqCrash
 from harness.system import Assentd, Shop, binary
 from harness.wait import wait_until
 
-TEA, COFFEE, BALANCE, BALANCE_8 = 100, 50, 1000, 20
+TEA, COFFEE, BALANCE, BALANCE_8, COUPONS, DISCOUNT = 100, 50, 1000, 20, 1000, 5
 DEADLINE_S = 8  # of an order (samples/order.c), less what a loaded machine may lose
 
 # What a branch refuses. The order's own: there is such an order already.
-TOO_MUCH = {"stock": {"sku": "coffee", "n": COFFEE + 1}, "account": {"user": 8, "amount": 21},
+TOO_MUCH = {"stock": {"sku": "coffee", "n": COFFEE + 1}, "account": {"user": 8, "amount": 26},
             "order": {}}
 # The statements a walk has at least: otherwise the shim does not see what the service does.
 WALKS = {
@@ -39,6 +39,7 @@ WALKS = {
     ("stock", "one_phase"): 4, ("stock", "one_phase_refused"): 4,
     ("account", "committed"): 6, ("account", "undone"): 7,
     ("account", "tcc_committed"): 8, ("account", "tcc_undone"): 8, ("order", "tcc_committed"): 9,
+    ("coupon", "saga_committed"): 5, ("coupon", "saga_undone"): 9,
 }
 
 WITHOUT_FACTS = """
@@ -58,6 +59,8 @@ class Walker:
         self.customer = ThreadPoolExecutor(1)
         self.number = itertools.count(1)
         self.next_aim = None
+        self.redeemed = 0  # coupons, in committed sagas
+        self.shop.coupon.db.query("UPDATE coupon SET n = %s", COUPONS)
         self.alone = 0  # committed one-phase transactions: 2 tea or 3 of user 7's money each
 
     def walk(self, flow):
@@ -99,13 +102,14 @@ class Walker:
         key = "%s-%s-%d" % (self.name, flow, next(self.number))
         place_it = self.run_alone if flow.startswith("one_phase") else self.run_order
         gid, outcome, again = place_it(flow, key, dies)
-        wanted = "committed" if flow in ("committed", "one_phase", "tcc_committed") else "aborted"
+        wanted = "committed" if flow.endswith(("committed", "one_phase")) else "aborted"
         txn = self.client.ended(gid, 40)
         assert txn["outcome"] == outcome, (txn, outcome)
         if time.monotonic() - began < DEADLINE_S:
             assert outcome == wanted, txn
         found = self.crash.statements()
         assert again() == outcome
+        self.redeemed += flow == "saga_committed" and outcome == "committed"
         self.alone += flow.startswith("one_phase") and outcome == "committed"
         self.check_books()
         self.check_answers(gid)
@@ -114,22 +118,25 @@ class Walker:
     def run_order(self, flow, key, dies):
         other = {"account": self.shop.stock}.get(self.name, self.shop.account)
         order = {"n": 2, "amount": 3}
-        if flow.startswith("tcc_"):
+        if "_" in flow:
             order["mode"], flow = flow.split("_")
+        if self.name == "coupon":
+            order.update(coupon="SPRING", amount=DISCOUNT + 3)
         if flow == "refused":
             order.update(TOO_MUCH[self.name])
         if flow == "undone":
             order.update(TOO_MUCH[other.name])
         if flow == "refused" and self.name == "order":
             self.victim.db.query("INSERT INTO orders VALUES (%s, 'gift', 0, 0, 0)", key)
-        if flow == "undone":
+        parallel = order.get("mode") != "saga"
+        if flow == "undone" and parallel:
             other.pause()
         try:
             answer = self.customer.submit(self.insist, key, order)
-            if flow == "undone":
+            if flow == "undone" and parallel:
                 self.wait_held(dies)
         finally:
-            if flow == "undone":
+            if flow == "undone" and parallel:
                 other.resume()
         if dies and self.crash.armed():
             self.revive()
@@ -184,6 +191,8 @@ class Walker:
         tea = sum(n for sku, n, _, _ in orders if sku == "tea")
         money = sum(amount for _, _, user, amount in orders if user == 7)
         assert shop.goods() == TEA - tea - 2 * self.alone * (self.name == "stock")
+        assert shop.coupons() == COUPONS - self.redeemed
+        money -= DISCOUNT * self.redeemed
         assert shop.balance() == BALANCE - money - 3 * self.alone * (self.name == "account")
         assert (shop.goods("coffee"), shop.balance(8)) == (COFFEE, BALANCE_8)
         committed = {"order-" + key for key, row in shop.orders().items() if row[0] != "gift"}
@@ -234,7 +243,7 @@ def test_every_statement(walks, walk):
 def test_the_shim_sees_every_statement():
     """The services use no function of libpq that executes and that the shim does not know."""
     used = set()
-    for name in ("order", "stock", "account"):
+    for name in ("order", "stock", "account", "coupon"):
         listed = subprocess.run(["nm", "-D", "-u", binary(name)], check=True, capture_output=True,
                                 text=True).stdout
         used |= {word for word in listed.split() if word.startswith(
