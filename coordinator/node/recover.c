@@ -14,7 +14,7 @@
 
 /* The passes over the table: what is not decided, up to the whole of the memory; then the decided
  * ones, who can wait, so that what comes in anew has a share of its own. */
-static const unsigned percent[] = {100, 50};
+static const unsigned percent[] = {100, 5};
 
 #define N_PASS (sizeof percent / sizeof percent[0])
 

@@ -106,7 +106,7 @@ def test_undecided_ones_end_by_their_deadline(small, part, dying, gids):
 def test_figures_include_the_parked(small, part, dying, gids):
     dying.on("dead", "commit", Answer(503))
     waiting = [gids() for _ in range(6)]
-    submit_parked(small, waiting, lambda: body(part, dying, retry=AN_HOUR))
+    submit_parked(small, waiting, lambda: body(part, dying, retry=SOON))
     for kill in (False, True):
         if kill:
             small.kill9()
@@ -133,7 +133,7 @@ def test_its_name_has_changed(guard, part, dying, gids):
     assentd.start()
     dying.on("dead", "commit", Answer(503))
     waiting = [gids() for _ in range(12)]
-    submit_parked(assentd, waiting, lambda: body(part, dying, retry=AN_HOUR))
+    submit_parked(assentd, waiting, lambda: body(part, dying, retry=SOON))
     parked_all(assentd, waiting)
     assert assentd.client.txn(waiting[0])["waiting_for"].startswith("waits for shop ")
     dying.on("dead", "commit", Answer(200))
@@ -161,10 +161,10 @@ def test_nothing_is_lost(small, part, dying, gids):
     dying.on("dead", "commit", Answer(503))
     waiting = [gids() for _ in range(20)]
     for gid in waiting[:10]:
-        assert small.client.put(gid, body(part, dying, retry=AN_HOUR)).status == 202
+        assert small.client.put(gid, body(part, dying, retry=SOON)).status == 202
     wait_until(lambda: parked(small) > 0, 20, "some to be parked")
     kill(small, "assentd")
-    submit_parked(small, waiting[10:], lambda: body(part, dying, retry=AN_HOUR))
+    submit_parked(small, waiting[10:], lambda: body(part, dying, retry=SOON))
     parked_all(small, waiting)
     kill(small, "both")
     parked_all(small, waiting)
