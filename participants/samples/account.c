@@ -54,16 +54,17 @@ static const char pay_back[] = WANT
 
 int main(int argc, char **argv)
 {
-	struct service service = {.name = "account",
-	                          .options.listen = "127.0.0.1:7482",
-	                          .tables = tables,
-	                          .path = "/account",
-	                          .ops = {{"prepare", deduct},
-	                                  {"try", freeze},
-	                                  {"confirm", deduct_frozen},
-	                                  {"cancel", release, .undo_confirmed = pay_back},
-	                                  {"action", deduct},
-	                                  {"compensate", pay_back}}};
+	struct service service = {
+	    .name = "account",
+	    .options.listen = "127.0.0.1:7482",
+	    .tables = tables,
+	    .path = "/account",
+	    .ops = {{.op = "prepare", .sql = deduct},
+	            {.op = "try", .sql = freeze},
+	            {.op = "confirm", .sql = deduct_frozen},
+	            {.op = "cancel", .sql = release, .undo_confirmed = pay_back},
+	            {.op = "action", .sql = deduct},
+	            {.op = "compensate", .sql = pay_back}}};
 
 	return service_main(&service, argc, argv);
 }

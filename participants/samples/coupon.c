@@ -33,11 +33,12 @@ static const char give_back[] =
 
 int main(int argc, char **argv)
 {
-	struct service service = {.name = "coupon",
-	                          .options.listen = "127.0.0.1:7483",
-	                          .tables = tables,
-	                          .path = "/coupon",
-	                          .ops = {{"action", redeem}, {"compensate", give_back}}};
+	struct service service = {
+	    .name = "coupon",
+	    .options.listen = "127.0.0.1:7483",
+	    .tables = tables,
+	    .path = "/coupon",
+	    .ops = {{.op = "action", .sql = redeem}, {.op = "compensate", .sql = give_back}}};
 
 	return service_main(&service, argc, argv);
 }

@@ -217,19 +217,20 @@ int main(int argc, char **argv)
 	                                      {"coupon", &o.coupon},
 	                                      {"token-file", &o.token_file},
 	                                      {NULL, NULL}};
-	struct service service = {.name = "order",
-	                          .options.listen = "127.0.0.1:7480",
-	                          .tables = tables,
-	                          .path = "/order",
-	                          .ops = {{"prepare", place},
-	                                  {"try", reserve},
-	                                  {"confirm", confirm},
-	                                  {"cancel", withdraw, .undo_confirmed = withdraw},
-	                                  {"action", place},
-	                                  {"compensate", withdraw}},
-	                          .add = add,
-	                          .ctx = &o,
-	                          .more = more};
+	struct service service = {
+	    .name = "order",
+	    .options.listen = "127.0.0.1:7480",
+	    .tables = tables,
+	    .path = "/order",
+	    .ops = {{.op = "prepare", .sql = place},
+	            {.op = "try", .sql = reserve},
+	            {.op = "confirm", .sql = confirm},
+	            {.op = "cancel", .sql = withdraw, .undo_confirmed = withdraw},
+	            {.op = "action", .sql = place},
+	            {.op = "compensate", .sql = withdraw}},
+	    .add = add,
+	    .ctx = &o,
+	    .more = more};
 	int rc = service_main(&service, argc, argv);
 
 	assent_client_free(o.client);

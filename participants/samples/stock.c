@@ -49,16 +49,17 @@ static const char let_go[] = WANT
 
 int main(int argc, char **argv)
 {
-	struct service service = {.name = "stock",
-	                          .options.listen = "127.0.0.1:7481",
-	                          .tables = tables,
-	                          .path = "/stock",
-	                          .ops = {{"prepare", take},
-	                                  {"try", reserve},
-	                                  {"confirm", take_reserved},
-	                                  {"cancel", let_go, .undo_confirmed = put_back},
-	                                  {"action", take},
-	                                  {"compensate", put_back}}};
+	struct service service = {
+	    .name = "stock",
+	    .options.listen = "127.0.0.1:7481",
+	    .tables = tables,
+	    .path = "/stock",
+	    .ops = {{.op = "prepare", .sql = take},
+	            {.op = "try", .sql = reserve},
+	            {.op = "confirm", .sql = take_reserved},
+	            {.op = "cancel", .sql = let_go, .undo_confirmed = put_back},
+	            {.op = "action", .sql = take},
+	            {.op = "compensate", .sql = put_back}}};
 
 	return service_main(&service, argc, argv);
 }
