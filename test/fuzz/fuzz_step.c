@@ -165,8 +165,7 @@ static void check_decision(void)
 		return;
 	must(m.durable.state == m.t.state); /* it came with a forced record */
 	m.decided = now;
-	if (m.kind->interactive)
-		must(now == OUTCOME_ABORTED || (m.commit_said && !m.rollback_said));
+	must(!m.kind->interactive || now == OUTCOME_ABORTED || (m.commit_said && !m.rollback_said));
 	if (now == OUTCOME_COMMITTED)
 		check_committed();
 	else
@@ -176,14 +175,12 @@ static void check_decision(void)
 /* Whom it comes after has answered, and what it needs of their results is stored. */
 static void check_forwards(unsigned branch)
 {
-	uint64_t needed = m.kind->mode == MODE_SAGA ? m.wanted : 0;
-
 	for (unsigned i = 0; i < m.t.n_branch && !m.kind->interactive; i++) {
 		if (!(m.after[branch] >> i & 1))
 			continue;
 		must(m.voted[i]);
-		must(!(needed >> i & 1) || m.durable.branch[i] == BRANCH_DONE ||
-		     m.durable.branch[i] == BRANCH_READ_ONLY);
+		must(m.kind->mode != MODE_SAGA || !(m.wanted >> i & 1) ||
+		     m.durable.branch[i] == BRANCH_DONE || m.durable.branch[i] == BRANCH_READ_ONLY);
 	}
 }
 
