@@ -10,7 +10,7 @@
 
 /* `path`: names of members and numbers of elements, from 0, with dots between them; empty for the
  * whole text. A name is compared as it stands in the text: one with escapes is not found. Of two
- * members with one name the first is found. The text has passed json_scan_check. ERR_NOTFOUND. */
+ * members with one name the first is found. A dot at the end is nothing. The text has passed json_scan_check. ERR_NOTFOUND. */
 int json_path_find(const char *text, size_t len, const char *path, size_t path_len,
                    struct json_span *out) MUSTCHECK;
 

@@ -257,8 +257,8 @@ static void conclude(struct call *call, const struct http_result *r)
 		participant_read_member(r->body, r->len, "outcome", outcome, sizeof outcome);
 	}
 	ev = (struct event){
-	    .type = call->err == ERR_RESULT ? unbuilt
-	                                    : verdict_judge(call->op, call->one_phase, &answer),
+	    .type = template_failed(call->err) ? unbuilt
+	                                       : verdict_judge(call->op, call->one_phase, &answer),
 	    .now_us = clock_mono_us(),
 	    .branch = call->branch,
 	    .op = call->op,
@@ -381,7 +381,7 @@ static int start(struct call *call, const struct action *act, const char *url, s
 	if (b->built) {
 		rc = template_render(&g->spec, act->branch, g->result, &call->built, why,
 		                     sizeof why);
-		if (rc == ERR_RESULT)
+		if (template_failed(rc))
 			log_warn(g->gid, "branch %s is not called: %s", b->id, why);
 		if (rc < 0)
 			return rc;

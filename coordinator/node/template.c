@@ -113,9 +113,14 @@ static enum problem check_branch(struct decoder *d, struct submission *sub, unsi
 	struct branch_spec *b = &sub->branch[branch];
 	size_t at = 0, string_end = 0;
 	struct reference r;
+	unsigned n = 0;
 	int rc;
 
 	while ((rc = next_reference(sub, b, at, &string_end, &r)) > 0) {
+		/* Each may be searched for in a whole result, in every call. */
+		if (d->registry && ++n > REFERENCE_MAX)
+			return decoder_reject(d, PROBLEM_INVALID_ORDER, "payload",
+			                      "it uses more than %u results", REFERENCE_MAX);
 		if (!(b->after >> r.step & 1))
 			return decoder_reject(d, PROBLEM_INVALID_ORDER, "payload",
 			                      "it uses the result of %s, which does not run before",
@@ -186,7 +191,20 @@ int template_render(const struct submission *sub, unsigned branch, const struct 
 			return ERR_RESULT;
 		}
 		at = r.end + r.whole;
+		if (out->len > BUILT_MAX)
+			break;
 	}
 	buf_append(out, b->payload + at, b->payload_len - at);
-	return out->failed ? ERR_NOMEM : 0;
+	if (out->failed)
+		return ERR_NOMEM;
+	if (out->len <= BUILT_MAX)
+		return 0;
+	(void)snprintf(why, why_size, "with the results its payload is longer than %zu bytes",
+	               BUILT_MAX);
+	return ERR_PAYLOAD;
+}
+
+bool template_failed(int err)
+{
+	return err == ERR_RESULT || err == ERR_PAYLOAD;
 }

@@ -11,7 +11,9 @@
 #include "base/buf.h"
 #include "node/submission.h"
 
-#define RESULT_MAX ((size_t)16 * 1024)
+#define RESULT_MAX    ((size_t)16 * 1024)
+#define REFERENCE_MAX 256u                  /* in one payload */
+#define BUILT_MAX     ((size_t)1024 * 1024) /* as for the body of a whole submission */
 
 struct decoder;
 
@@ -24,9 +26,12 @@ struct step_result {
  * wanted and which payloads are built. */
 enum problem template_check(struct decoder *d, struct submission *sub) MUSTCHECK;
 
-/* The payload of `branch`; `result` by branch. ERR_RESULT when one has no such value, which `why`
- * names. */
+/* The payload of `branch`; `result` by branch. ERR_RESULT when one has no such value, ERR_PAYLOAD
+ * when it would be longer than BUILT_MAX: `why` says more. */
 int template_render(const struct submission *sub, unsigned branch, const struct step_result *result,
                     struct buf *out, char *why, size_t why_size) MUSTCHECK;
+
+/* One of these two: it cannot be built, now or later. */
+bool template_failed(int err);
 
 #endif /* NODE_TEMPLATE_H */

@@ -151,6 +151,21 @@ def test_a_result_that_is_not_there_refuses_the_step(api, part, gid, result, pat
         ("compensate", "done", "an earlier step gave no such result")], (error, attempts)
 
 
+def test_results_that_make_a_payload_too_long(api, part, gid):
+    part.on("one", "action", Answer(200, '{"a":"%s"}' % ("x" * 16000)))
+    reply = submit(api, gid, saga(part, "one", "two", payloads={
+        "two": ["{{steps.one.result.a}}"] * 66}))
+    assert (reply["outcome"], heard(part, gid)) == ("aborted", [("one", "action"),
+                                                                ("one", "compensate")])
+    assert [(a["op"], a["verdict"], a["error"]) for a in api.history(gid)["attempts"]
+            if a["branch"] == "two"] == [
+        ("action", "contract", "results of earlier steps make it too long"),
+        ("compensate", "done", "results of earlier steps make it too long")]
+    reply = api.put(gid + "-many", saga(part, "one", "two", payloads={
+        "two": ["{{steps.one.result.a}}"] * 257}))
+    assert (reply.status, reply["code"]) == (422, "invalid_order"), reply
+
+
 @pytest.mark.parametrize("payloads, pointer", [
     ({"one": "{{steps.two.result.a}}"}, "/branches/0/payload"),
     ({"two": {"x": ["{{steps.two.result.a}}"]}}, "/branches/1/payload"),
