@@ -52,7 +52,8 @@ static const struct operation *find_operation(const char *op)
 int sdk_patience_ms(const struct assent_call *call)
 {
 	int ms = assent_call_remaining_ms(call);
-	int least = call->is_vote ? 1 : 1000;
+	bool works = call->is_vote && call->timeout_ms > 0;
+	int least = works ? 1 : 1000;
 
 	return ms > least ? ms : least;
 }

@@ -77,7 +77,8 @@ int64_t sdk_now_us(void);
 bool sdk_identifier(const char *s, size_t max, const char *others);
 
 /* How long to wait for locks: the remaining time, for a decision at least a second (it is carried
- * out however late it comes), and never 0, which PostgreSQL takes for "no limit". */
+ * out however late it comes), and for a first phase that came too late, which is only looked up;
+ * never 0, which PostgreSQL takes for "no limit". */
 int sdk_patience_ms(const struct assent_call *call);
 
 /* ---- verify.c ---- */
