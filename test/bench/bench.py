@@ -14,6 +14,7 @@ subject has done before with as many clients.
 
     make bench ARGS="--clients 1,16,64,64@half --seconds 10"
     make bench ARGS="--clients 64 --rate 1000,2000,3000"
+    make bench ARGS="--mode saga"                    or tcc, or tcc-interactive
     make bench ARGS=--budget                         where the time of one transaction goes
     make bench ARGS="--against ../before/build"      two builds in turns: A B A B
     make bench ARGS="--address http://10.0.0.5:7470 --participant http://10.0.0.6:9000"
@@ -38,9 +39,11 @@ from harness.guard import Guard  # noqa: E402
 from harness.process import cpu_seconds  # noqa: E402
 from harness.system import BUILD, Assentd  # noqa: E402
 
-MODES = {"2pc": "two-phase commit", "tcc": "try-confirm-cancel"}
-# The bare loop does the I/O of these.
-LIMIT_MODES = {"2pc"}
+MODES = {"2pc": "two-phase commit", "tcc": "try-confirm-cancel",
+         "saga": "saga, one step after the other",
+         "tcc-interactive": "interactive try-confirm-cancel, tried by the client"}
+# The bare loop does the I/O of these: the same records, calls and rows of history.
+LIMIT_MODES = {"2pc", "tcc", "saga"}
 
 
 def ratio(name):
@@ -130,11 +133,11 @@ class Daemon(Subject):
 class Limit(Subject):
     """The bare loop, on a database that assentd has made and left."""
 
-    def __init__(self, guard, participants):
+    def __init__(self, guard, participants, mode):
         owner = Assentd(guard, "limit").start()
         owner.kill9()
         self.name = "limit"
-        self.process = guard.spawn("limit", [tool("limit"), owner.db.conninfo] + participants)
+        self.process = guard.spawn("limit", [tool("limit"), mode, owner.db.conninfo] + participants)
         self.url = self.process.ready_url()
         self.database, self.postmaster = owner.db, owner.postmaster_pid()
 
@@ -323,7 +326,7 @@ def subjects(guard, urls, args):
         found.append(Daemon(guard, "against", os.path.abspath(args.against)))
         reference = "against"
     if not args.no_limit:
-        found.append(Limit(guard, urls))
+        found.append(Limit(guard, urls, args.mode))
         reference = reference if args.against else "limit"
     return found, reference
 
@@ -392,6 +395,8 @@ def main():
         MODES[args.mode], len(args.participant) or args.branches, args.repeat, args.seconds,
         where))
     print_table(results)
+    if args.mode not in LIMIT_MODES:
+        print("no ratio: one transaction is several requests, and the bare loop takes one")
     print_goals(verdicts)
 
 

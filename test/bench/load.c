@@ -12,7 +12,9 @@
  * -n: nobody waits for the end, only for the answer that all is stored. -c: a closed loop stops
  * after so many submissions. -x: further members of each, as they stand in its JSON.
  *
- * One branch per PARTICIPANT; MODE is a line of the table `modes`. Prints one line of JSON: what
+ * One branch per PARTICIPANT; MODE is a line of the table `modes`. An interactive one is several
+ * requests, one after the other: begin, for each branch enlist and, to the participant itself, try,
+ * then commit; it counts as one, from the first request to the last answer. Prints one line of JSON: what
  * ended how (`accepted` are 202s under -n, `refused` 503s, `unsent` those still due at the end),
  * latencies in microseconds of all that was not refused, and `answered`: the answers of the whole
  * run, warm-up and end included.
@@ -34,9 +36,10 @@
 struct mode {
 	const char *name;
 	const char *head; /* behind the gid */
-	void (*put_branch)(struct buf *out, int i, const char *participant);
-	const char *ended; /* in the answer: it went as it should */
+	bool interactive; /* no branches at first */
 };
+
+static const char ended[] = "\"outcome\":\"committed\""; /* it went as it should */
 
 static void put_branch(struct buf *out, int i, const char *participant)
 {
@@ -45,16 +48,20 @@ static void put_branch(struct buf *out, int i, const char *participant)
 }
 
 static const struct mode modes[] = {
-    {"2pc", "\"mode\":\"2pc\",\"branches\":[", put_branch, "\"outcome\":\"committed\""},
-    {"tcc", "\"mode\":\"tcc\",\"branches\":[", put_branch, "\"outcome\":\"committed\""},
+    {"2pc", "\"mode\":\"2pc\",\"branches\":[", false},
+    {"tcc", "\"mode\":\"tcc\",\"branches\":[", false},
+    {"saga", "\"mode\":\"saga\",\"branches\":[", false},
+    {"tcc-interactive", "\"mode\":\"tcc\",\"interactive\":true,\"branches\":[", true},
 };
 
 struct client {
 	struct load *load;
 	unsigned number;
 	unsigned n_sent;
+	int step; /* which request of its transaction */
 	int64_t due_us;
-	struct buf body;
+	char gid[64];
+	struct buf url, body;
 };
 
 struct load {
@@ -90,6 +97,7 @@ struct load {
 };
 
 static void submit(struct client *c, int64_t due_us);
+static void send_step(struct client *c);
 
 static void count(struct load *l, const struct http_result *r, int64_t took_us)
 {
@@ -99,7 +107,7 @@ static void count(struct load *l, const struct http_result *r, int64_t took_us)
 	}
 	if (r->err || r->status >= 300)
 		l->n_failed++;
-	else if (r->status == 200 && strstr(r->body, l->mode->ended))
+	else if (r->status == 200 && strstr(r->body, ended))
 		l->n_committed++;
 	else if (l->no_wait && r->status == 202)
 		l->n_accepted++;
@@ -134,12 +142,22 @@ static void arrive(void *ctx)
 		loop_timer_set(l->arrival, due_us < l->stop_us ? due_us : l->stop_us);
 }
 
+static bool is_last(const struct client *c)
+{
+	return !c->load->mode->interactive || c->step == 2 * c->load->n_participant + 1;
+}
+
 static void on_answer(void *ctx, const struct http_result *r)
 {
 	struct client *c = ctx;
 	struct load *l = c->load;
 	int64_t now_us = clock_mono_us();
 
+	if (!r->err && r->status < 300 && !is_last(c)) {
+		c->step++;
+		send_step(c);
+		return;
+	}
 	l->n_open--;
 	l->n_answered += !r->err && r->status != 503;
 	if (now_us >= l->measure_from_us && now_us < l->stop_us)
@@ -159,31 +177,60 @@ static void put_submission(struct client *c, struct buf *out)
 {
 	const struct load *l = c->load;
 
-	buf_printf(out, "{\"gid\":\"bench-%ld-%u-%u\",%s%s%s", (long)getpid(), c->number,
-	           c->n_sent++, l->member ? l->member : "", l->member ? "," : "", l->mode->head);
-	for (int i = 0; i < l->n_participant; i++) {
+	(void)snprintf(c->gid, sizeof c->gid, "bench-%ld-%u-%u", (long)getpid(), c->number,
+	               c->n_sent++);
+	buf_printf(out, "{\"gid\":\"%s\",%s%s%s", c->gid, l->member ? l->member : "",
+	           l->member ? "," : "", l->mode->head);
+	for (int i = 0; i < l->n_participant && !l->mode->interactive; i++) {
 		if (i > 0)
 			buf_putc(out, ',');
-		l->mode->put_branch(out, i, l->participant[i]);
+		put_branch(out, i, l->participant[i]);
 	}
 	buf_puts(out, "]}");
 }
 
+static void put_request(struct client *c)
+{
+	const struct load *l = c->load;
+	int branch = (c->step - 1) / 2;
+
+	buf_reset(&c->url);
+	buf_reset(&c->body);
+	if (c->step == 0) {
+		buf_puts(&c->url, l->url.data);
+		put_submission(c, &c->body);
+	} else if (is_last(c)) {
+		buf_printf(&c->url, "%s/%s/commit", l->url.data, c->gid);
+		buf_puts(&c->body, "{}");
+	} else if (c->step % 2) {
+		buf_printf(&c->url, "%s/%s/branches", l->url.data, c->gid);
+		put_branch(&c->body, branch, l->participant[branch]);
+	} else {
+		buf_printf(&c->url, "%s/try", l->participant[branch]);
+		buf_puts(&c->body, "{\"n\":1}");
+	}
+}
+
 static void submit(struct client *c, int64_t due_us)
+{
+	c->due_us = due_us;
+	c->step = 0;
+	c->load->n_open++;
+	c->load->n_submit++;
+	send_step(c);
+}
+
+static void send_step(struct client *c)
 {
 	static const char *const header[] = {"Content-Type: application/json", "Prefer: wait=30"};
 	struct load *l = c->load;
 	struct http_call *call;
 
-	buf_reset(&c->body);
-	put_submission(c, &c->body);
-	c->due_us = due_us;
-	l->n_open++;
-	l->n_submit++;
+	put_request(c);
 	call = http_client_call(l->http, &(struct http_call_spec){
-	                                     .url = l->url.data,
+	                                     .url = c->url.data,
 	                                     .header = header,
-	                                     .n_header = l->no_wait ? 1 : 2,
+	                                     .n_header = l->no_wait || !is_last(c) ? 1 : 2,
 	                                     .body = c->body.data,
 	                                     .len = c->body.len,
 	                                     .timeout_us = 60000000,
@@ -305,7 +352,7 @@ int main(int argc, char **argv)
 	    http_client_new(l.loop,
 	                    &(struct http_client_config){.concurrency = l.n_client * 2,
 	                                                 .queue_max = CLIENT_MAX,
-	                                                 .peer_max = 4},
+	                                                 .peer_max = 8},
 	                    &l.http) < 0)
 		return EXIT_FAILURE;
 	l.start_us = clock_mono_us();
@@ -324,8 +371,10 @@ int main(int argc, char **argv)
 	loop_timer_free(l.arrival);
 	http_client_free(l.http);
 	loop_free(l.loop);
-	for (unsigned i = 0; i < l.n_client; i++)
+	for (unsigned i = 0; i < l.n_client; i++) {
+		buf_release(&l.client[i].url);
 		buf_release(&l.client[i].body);
+	}
 	buf_release(&l.url);
 	free(l.sample_us);
 	return EXIT_SUCCESS;

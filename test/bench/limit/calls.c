@@ -51,7 +51,7 @@ static void put_headers(struct call *c, const char *op)
 	put_line(c, &n, "Assent-Gid: ", c->txn->gid);
 	put_line(c, &n, "Assent-Branch: ", branch);
 	put_line(c, &n, "Assent-Op: ", op);
-	put_line(c, &n, "Assent-Mode: ", "2pc");
+	put_line(c, &n, "Assent-Mode: ", limit.mode->name);
 	put_line(c, &n, "Assent-Attempt: ", "1");
 	put_line(c, &n, "Idempotency-Key: ", key);
 	put_line(c, &n, "Assent-Deadline: ", "2026-01-01T00:00:00.000000Z");
@@ -105,7 +105,7 @@ static void start(struct txn *t, unsigned branch, const char *op)
 void calls_start(struct txn *t, const char *op)
 {
 	t->n_wait = limit.n_participant;
-	for (unsigned i = 0; i < limit.n_participant; i++)
+	for (unsigned i = 0; i < limit.n_participant && (i == 0 || limit.mode->second); i++)
 		start(t, i, op);
 }
 
@@ -116,8 +116,11 @@ static void done(struct call *c)
 	flush_attempt(t, c->branch, c->started_us);
 	c->spare = spare;
 	spare = c;
-	if (--t->n_wait > 0)
+	if (--t->n_wait > 0) {
+		if (!limit.mode->second)
+			start(t, limit.n_participant - t->n_wait, limit.mode->first);
 		return;
+	}
 	if (t->phase == PHASE_PREPARE)
 		flush_enqueue(t, PHASE_DECIDE);
 	else

@@ -104,12 +104,13 @@ static void add_state(struct rows *r, const struct txn *t)
 {
 	struct buf *column = rows_next(r);
 	static const char nothing[32 + 8 * BRANCH_MAX];
+	bool ended = t->phase == PHASE_END || (t->phase == PHASE_DECIDE && !limit.mode->second);
 
 	add_owner(column, t);
-	pg_array_add_int2(&column[3], (int16_t)(t->phase == PHASE_END ? 4 : 2));
+	pg_array_add_int2(&column[3], (int16_t)(ended ? 4 : 2));
 	pg_array_add_int2(&column[4], t->phase == PHASE_CREATE ? 0 : 1);
 	add_time_if(&column[5], t->phase != PHASE_CREATE);
-	add_time_if(&column[6], t->phase == PHASE_END);
+	add_time_if(&column[6], ended);
 	pg_array_add_bytes(&column[7], "\1\1\1\1", limit.n_participant);
 	add_time_if(&column[8], true);
 	if (r->n_column == UPDATE_COLUMNS)
@@ -189,11 +190,14 @@ static void go_on(struct txn *t)
 	switch (t->phase) {
 	case PHASE_CREATE:
 		t->phase = PHASE_PREPARE;
-		calls_start(t, "prepare");
+		calls_start(t, limit.mode->first);
 		return;
 	case PHASE_DECIDE:
 		t->phase = PHASE_COMMIT;
-		calls_start(t, "commit");
+		if (limit.mode->second)
+			calls_start(t, limit.mode->second);
+		else
+			txn_answer(t);
 		return;
 	case PHASE_PREPARE:
 	case PHASE_COMMIT:

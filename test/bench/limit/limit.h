@@ -1,11 +1,11 @@
 /*
- * limit.h - the bare loop: what a two-phase commit costs when nothing but its I/O is done.
+ * limit.h - the bare loop: what a transaction costs when nothing but its I/O is done.
  *
- *	limit CONNINFO PARTICIPANT...
+ *	limit MODE CONNINFO PARTICIPANT...      MODE: 2pc, tcc or saga
  *
  * Serves like assentd on a free port of 127.0.0.1, prints `ready http://...`, until SIGTERM. Each
  * request becomes the same two durable states, the same calls with the same headers to each
- * PARTICIPANT, the same history rows and an answer of the same size: libmicrohttpd, libcurl and
+ * PARTICIPANT (of a saga one after the other, and the second state is the end), the same history rows and an answer of the same size: libmicrohttpd, libcurl and
  * libpq in one epoll loop, the same statements on the same tables, one flush at a time. There is
  * no state machine, no JSON, no retry, no timer and no check: it is what assentd is measured by.
  * CONNINFO is a database that `assentd` has migrated and that nobody serves.
@@ -22,7 +22,8 @@
 
 #define BRANCH_MAX 4
 
-/* A transaction waits for its creation, its prepares, its decision, its commits, its end. */
+/* A transaction waits for its creation, its prepares, its decision, its commits, its end; in the
+ * other modes for what stands in their place. */
 enum phase {
 	PHASE_CREATE,
 	PHASE_PREPARE,
@@ -42,7 +43,13 @@ struct txn {
 	char body[2048];
 };
 
+struct mode {
+	const char *name;
+	const char *first, *second; /* operations; a saga has one: decided, it has ended */
+};
+
 extern struct limit {
+	const struct mode *mode;
 	int epoll;
 	bool mhd_run; /* a connection was resumed */
 	char **participant;
@@ -72,7 +79,7 @@ int64_t flush_due_us(void);
 void flush_send(void);
 
 /* main.c */
-void txn_answer(struct txn *t); /* its calls are done, the end may be written */
+void txn_answer(struct txn *t); /* its calls are done, the end may be written, or is */
 void txn_free(struct txn *t);
 
 #endif /* BENCH_LIMIT_H */

@@ -38,7 +38,8 @@ void txn_answer(struct txn *t)
 {
 	MHD_resume_connection(t->connection);
 	limit.mhd_run = true;
-	flush_enqueue(t, PHASE_END);
+	if (limit.mode->second)
+		flush_enqueue(t, PHASE_END);
 }
 
 void txn_free(struct txn *t)
@@ -89,8 +90,14 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
 		*len = 0;
 		return MHD_YES;
 	}
-	if (t->seen)
-		return answer(t);
+	if (t->seen) {
+		enum MHD_Result rc = answer(t);
+
+		/* The others wait for the record of their end. */
+		if (!limit.mode->second)
+			txn_free(t);
+		return rc;
+	}
 	t->seen = true;
 	limit.in_flight++;
 	flush_enqueue(t, PHASE_CREATE);
@@ -158,15 +165,31 @@ static void on_signal(int number)
 	stopping = 1;
 }
 
+static const struct mode *find_mode(const char *name)
+{
+	static const struct mode mode[] = {
+	    {"2pc", "prepare", "commit"},
+	    {"tcc", "try", "confirm"},
+	    {"saga", "action", NULL},
+	};
+
+	for (size_t i = 0; i < sizeof mode / sizeof mode[0]; i++) {
+		if (strcmp(mode[i].name, name) == 0)
+			return &mode[i];
+	}
+	die("there is no such mode");
+}
+
 int main(int argc, char **argv)
 {
-	if (argc < 3 || argc > 2 + BRANCH_MAX)
-		die("usage: limit CONNINFO PARTICIPANT...");
-	limit.participant = argv + 2;
-	limit.n_participant = (unsigned)argc - 2;
+	if (argc < 4 || argc > 3 + BRANCH_MAX)
+		die("usage: limit MODE CONNINFO PARTICIPANT...");
+	limit.mode = find_mode(argv[1]);
+	limit.participant = argv + 3;
+	limit.n_participant = (unsigned)argc - 3;
 	limit.epoll = epoll_create1(EPOLL_CLOEXEC);
 	calls_init();
-	flush_init(argv[1]);
+	flush_init(argv[2]);
 	(void)signal(SIGTERM, on_signal);
 	serve();
 	while (!stopping)
