@@ -92,16 +92,19 @@ def table(world, book, injector, found):
     for plan in book.plans.values():
         row = found.txns.get(found.gid_of.get(plan.handle, plan.gid))
         line = by.setdefault(plan.kind, {"sent": 0, "committed": 0, "aborted": 0, "not stored": 0,
-                                         "told": 0})
+                                         "undone": 0, "told": 0})
         line["sent"] += 1
         outcome = row[1] if row else "not stored"
         line[outcome] = line.get(outcome, 0) + 1
+        line["undone"] += any(w.key in found.effects and found.effects[w.key].undone
+                              for w in plan.works)
         line["told"] += book.known(plan.handle) in ("committed", "aborted")
-    print("\n%-14s %8s %10s %8s %11s %14s" % (
-        "transactions", "sent", "committed", "aborted", "not stored", "outcome told"))
+    print("\n%-15s %8s %10s %8s %8s %11s %14s" % (
+        "transactions", "sent", "committed", "aborted", "undone", "not stored", "outcome told"))
     for kind, n in sorted(by.items()):
-        print("%-14s %8d %10d %8d %11d %14d" % (
-            kind, n["sent"], n["committed"], n["aborted"], n["not stored"], n["told"]))
+        print("%-15s %8d %10d %8d %8d %11d %14d" % (
+            kind, n["sent"], n["committed"], n["aborted"], n["undone"], n["not stored"],
+            n["told"]))
     print("\n%-20s %8s" % ("faults", "survived"))
     for kind, n in sorted(injector.counts.items()):
         print("%-20s %8d" % (kind, n))

@@ -8,23 +8,36 @@ label `plan`, by which it is found when its gid was never learned.
 import json
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 ENDED = ("committed", "aborted", "mixed")
+
+
+# Rows with less than anybody asks for.
+POOR = {"stock": "scarce", "account": "99", "coupon": "none"}
 
 
 @dataclass(frozen=True)
 class Work:
     """One branch: takes `amount` from `row` of `service`. No two branches take the same amount
-    from the same row, so an effect says whose it is."""
+    from the same row, so an effect says whose it is. A coupon lessens the amount by an odd number;
+    all others are even."""
     branch: str
     service: str
     row: str
     amount: int
+    discount: int = 0
 
     @property
     def key(self):
-        return (self.service, self.row, self.amount)
+        return (self.service, self.row, self.amount - self.discount)
+
+    @property
+    def is_poor(self):
+        return POOR.get(self.service) == self.row
+
+    def of_the_poor(self):
+        return replace(self, row=POOR[self.service])
 
 
 @dataclass
@@ -34,7 +47,8 @@ class Plan:
     works: list
     gid: str = None
     refused: bool = False  # a branch of it asks for more than there is
-    interactive: bool = False
+    mode: str = "2pc"
+    undo_confirms: bool = False  # on_confirm_failure is `cancel`
     request: tuple = None  # method, path, body, headers: to be repeated byte for byte
 
 
@@ -61,7 +75,7 @@ class Book:
         self._file = open(path, "w", encoding="utf-8") if path else None
         self._lock = threading.Lock()
         self._amount = 100
-        self._number = 0
+        self._number = self._coupon = 0
         self.recent = []
 
     def now(self):
@@ -74,8 +88,13 @@ class Book:
 
     def amount(self):
         with self._lock:
-            self._amount += 1
+            self._amount += 2
             return self._amount
+
+    def coupon(self):
+        with self._lock:
+            self._coupon += 1
+            return self._coupon
 
     def number(self):
         with self._lock:

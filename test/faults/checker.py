@@ -6,15 +6,19 @@ Each finding has a name; test/trouble/test_faults.py plants one of each and sees
 from collections import namedtuple
 
 from .book import ENDED
+from .evidence import Effect
 
 Finding = namedtuple("Finding", "name handle text")
 
 # How far a transaction is, as an answer shows it. The end may be told before it is stored: after
 # that a crash shows it as being delivered again, with the same outcome.
-RANK = {"active": 0, "preparing": 1, "one_phase": 1, "arbitrating": 1, "committing": 2,
-        "aborting": 2, "committed": 2, "aborted": 2, "mixed": 2}
+RANK = {"active": 0, "preparing": 1, "one_phase": 1, "arbitrating": 1, "trying": 1, "running": 1,
+        "committing": 2, "aborting": 2, "confirming": 2, "cancelling": 2, "compensating": 2,
+        "committed": 2, "aborted": 2, "mixed": 2}
 OUTCOME_OF = {"commit": "committed", "abort": "aborted"}
-MADE = ("prepare", "commit")
+# What is told to participants only with that outcome. A confirm may be undone if that was agreed.
+OUTCOME_TOLD = {"commit": "committed", "confirm": "committed", "rollback": "aborted",
+                "cancel": "aborted", "compensate": "aborted"}
 
 
 def check(world, book, found):
@@ -112,41 +116,53 @@ def _stored(plan, gid, row, found):
     if plan.refused and outcome == "committed" and _refusers(plan) & set(
             found.branches.get(gid, {})):
         yield Finding("refused and committed", plan.handle, "a branch asks for too much")
+    if plan.mode == "2pc" and len(found.branches.get(gid, {})) == 1:
+        return  # its only commit is a vote
     for branch, op, verdict in found.history.get(gid, ()):
-        if verdict in ("done", "yes") and len(plan.works) > 1 and {
-                "commit": "committed", "rollback": "aborted"}.get(op, outcome) != outcome:
-            one = len(found.branches.get(gid, {})) == 1
-            if not one:
-                yield Finding("history contradicts", plan.handle, "%s of %s %s, outcome %s" % (
-                    op, branch, verdict, outcome))
+        if verdict in ("done", "yes") and OUTCOME_TOLD.get(op, outcome) != outcome and not (
+                op == "confirm" and plan.undo_confirms):
+            yield Finding("history contradicts", plan.handle, "%s of %s %s, outcome %s" % (
+                op, branch, verdict, outcome))
 
 
 def _refusers(plan):
-    return {w.branch for w in plan.works if w.row in ("scarce", "99")}
+    return {w.branch for w in plan.works if w.is_poor}
+
+
+def _stands(mode, ops):
+    """Whether the rows of libassent say that a branch's work is there and stays. None for what
+    still waits to be decided."""
+    did = {op for op, maker in ops.items() if op == maker}
+    if mode == "2pc":
+        return ops.get("prepare") in ("prepare", "commit")
+    if mode == "saga":
+        return "action" in did and "compensate" not in did
+    if "cancel" in did or "try" not in did:
+        return False
+    return True if "confirm" in did else None
 
 
 def _effects(plan, gid, row, found, expected):
     have = found.branches.get(gid, {}) if row else {}
     for work in plan.works:
-        wanted = int(bool(row) and row[1] == "committed" and work.branch in have)
+        wanted = bool(row) and row[1] == "committed" and work.branch in have
         expected[work.key] = plan.handle
-        n = found.effects.get(work.key, 0)
-        if n == wanted:
-            pass
-        elif n == 0:
-            yield Finding("effect lost", plan.handle, "%s is not there" % (work.key,))
-        elif wanted == 0:
-            yield Finding("effect of nothing", plan.handle, "%s is there, stored: %s" % (
-                work.key, row))
-        else:
-            yield Finding("effect doubled", plan.handle, "%s is there %d times" % (work.key, n))
-        maker = found.barrier.get((work.service, gid, work.branch))
-        if wanted and maker not in MADE:
-            yield Finding("barrier contradicts", plan.handle, "%s: made by %s, but committed" % (
-                work.branch, maker))
-        elif not wanted and maker in MADE:
-            yield Finding("barrier contradicts", plan.handle, "%s: made by %s, but %s" % (
-                work.branch, maker, row))
+        effect = found.effects.get(work.key, Effect())
+        seen = "%s: %s, stored: %s" % (work.key, effect, row)
+        if effect.taken > 1 or effect.held > 1:
+            yield Finding("effect doubled", plan.handle, seen)
+        if effect.undone > 1 or effect.freed > 1:
+            yield Finding("undone twice", plan.handle, seen)
+        if effect.taken - effect.undone < wanted:
+            yield Finding("effect lost", plan.handle, seen)
+        if effect.taken > effect.undone and not wanted:
+            yield Finding("effect of nothing", plan.handle, seen)
+        if effect.held != effect.freed:
+            yield Finding("held and left", plan.handle, seen)
+        ops = found.barrier.get((work.service, gid, work.branch), {})
+        if _stands(plan.mode, ops) is not wanted:
+            yield Finding("barrier contradicts", plan.handle, "%s: %s, stored: %s" % (
+                work.branch, ops, row))
 
 
 def _unexplained(found, expected, book):
@@ -162,13 +178,15 @@ def _unexplained(found, expected, book):
 def _sums(world, found):
     for service, levels in found.levels.items():
         taken = {}
-        for (of, row, amount), n in found.effects.items():
+        for (of, row, amount), effect in found.effects.items():
             if of == service:
-                taken[row] = taken.get(row, 0) + n * amount
+                taken[row] = taken.get(row, 0) + (effect.taken - effect.undone) * amount
         for row, level in levels.items():
             if level < 0 or world.initial[service][row] - taken.get(row, 0) != level:
                 yield Finding("sum broken", None, "%s %s: %d at first, %d taken, %d left" % (
                     service, row, world.initial[service][row], taken.get(row, 0), level))
+        for row, n in found.held[service].items():
+            yield Finding("held and left", None, "%s %s: %d" % (service, row, n))
 
 
 def _left(world, found):
@@ -203,8 +221,8 @@ def story(world, book, found, handle):
     yield "  stored  %s  branches %s" % (found.txns.get(gid), found.branches.get(gid))
     yield "  api     %s  decision %s" % (found.api.get(gid), found.decisions.get(gid))
     for work in plan.works:
-        yield "  effect  %s: %d times, barrier made by %s" % (
-            work.key, found.effects.get(work.key, 0),
+        yield "  effect  %s: %s, barrier %s" % (
+            work.key, found.effects.get(work.key),
             found.barrier.get((work.service, gid, work.branch)))
     rows = world.assentd.db.query(
         "SELECT started_at, ended_at, branch, op, attempt, status, verdict, error"

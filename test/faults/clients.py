@@ -6,11 +6,14 @@ import json
 import threading
 
 from harness.contract import CONTRACT
+from harness.signature import call_headers
 
 from .book import Plan, Told, Work
+from .world import DISCOUNT
 
 QUICK = {"initial_ms": 30, "cap_ms": 1000}
 AGAIN_S = 0.03
+NOBODY = "http://127.0.0.1:1/confirm"  # where no service listens
 
 
 class Http:
@@ -60,7 +63,7 @@ class Shopper(threading.Thread):
         self.halt = stop
         self.give_up = threading.Event()  # the end of the run waits no longer for this client
         self.http = Http(world.address, book, dice)
-        self.orders = Http(world.order_address, book)
+        self.services = {name: Http(address, book) for name, address in world.services.items()}
 
     def run(self):
         kinds = ([self.coordinated] * 6 + [self.keyed] * 3 + [self.interactive] * 4
@@ -73,34 +76,58 @@ class Shopper(threading.Thread):
             self.book.problem("harness", "a client broke: %r" % e)
             raise
         finally:
-            self.http.close()
-            self.orders.close()
+            for http in (self.http, *self.services.values()):
+                http.close()
 
     # ---- what is asked of whom
 
-    def works(self, n, refused):
+    def coupon(self, branch):
+        """A branch that redeems one that nobody else redeems."""
+        return Work(branch, "coupon", "c%d" % self.book.coupon(), 1)
+
+    def works(self, n, refused, coupon=False):
+        """With a coupon it is the first, and there is an account."""
         dice, found = self.dice, []
         services = {1: ["stock"] if dice.random() < 0.5 else ["account"],
                     2: ["stock", "account"], 3: ["stock", "account", "stock"]}[n]
+        if coupon:
+            services = ["account"] if n == 2 else ["stock", "account"]
+            found.append(self.coupon("b0"))
         rows = {"stock": dice.sample(self.world.skus, 2), "account": [dice.choice(self.world.users)]}
-        for i, service in enumerate(services):
-            found.append(Work("b%d" % i, service, rows[service].pop(), self.book.amount()))
+        for i, service in enumerate(services, len(found)):
+            found.append(Work("b%d" % i, service, rows[service].pop(), self.book.amount(),
+                              DISCOUNT if coupon and service == "account" else 0))
         if refused:
             i = dice.randrange(n)
-            found[i] = Work("b%d" % i, found[i].service, self.world.poor[found[i].service],
-                            found[i].amount)
+            found[i] = found[i].of_the_poor()
         return found
 
     def branch(self, work):
         url = self.world.participants[work.service]
-        if work.service == "stock":
-            payload = {"sku": work.row, "n": work.amount}
-        else:
-            payload = {"user": int(work.row), "amount": work.amount}
-        return {"id": work.branch, "participant": url, "payload": payload, "timeout_ms": 5000}
+        return {"id": work.branch, "participant": url, "payload": self.payload(work),
+                "timeout_ms": 5000}
 
-    def body(self, handle, timeout_ms, **members):
-        return dict({"mode": "2pc", "timeout_ms": timeout_ms, "retry": QUICK,
+    @staticmethod
+    def payload(work):
+        if work.service == "coupon":
+            return {"code": work.row}
+        if work.service == "stock":
+            return {"sku": work.row, "n": work.amount}
+        payload = {"user": int(work.row), "amount": work.amount}
+        if work.discount:
+            payload["discount"] = "{{steps.b0.result.discount}}"
+        return payload
+
+    def branches(self, works, mode):
+        """A saga's steps one after the other, or all the others at once after the first."""
+        branches = [self.branch(w) for w in works]
+        if mode == "saga" and self.dice.random() < 0.3:
+            for later in branches[1:]:
+                later["after"] = [branches[0]["id"]]
+        return branches
+
+    def body(self, handle, timeout_ms, mode="2pc", **members):
+        return dict({"mode": mode, "timeout_ms": timeout_ms, "retry": QUICK,
                      "labels": {"plan": handle}}, **members)
 
     def prefer(self):
@@ -165,18 +192,30 @@ class Shopper(threading.Thread):
 
     def coordinated(self, keyed=False):
         dice, handle = self.dice, "t-%d" % self.book.number()
-        refused = dice.random() < 0.12
-        works = self.works(dice.choice((1, 2, 2, 3)), refused)
-        body = self.body(handle, dice.choice((300, 2000, 15000, 15000)),
-                         branches=[self.branch(w) for w in works])
+        kind = dice.choices(("coordinated", "tcc", "tcc undone", "saga", "saga forward"),
+                            (9, 3, 3, 5, 2))[0]
+        mode = {"coordinated": "2pc"}.get(kind, kind.split()[0])
+        refused = kind != "saga forward" and dice.random() < 0.12
+        n = dice.choice((1, 2, 2, 3))
+        works = self.works(n, refused, mode == "saga" and n > 1 and dice.random() < 0.5)
+        body = self.body(handle, dice.choice((300, 2000, 15000, 15000)), mode,
+                         branches=self.branches(works, mode))
+        if kind == "tcc undone":
+            # Some confirms are given up when others have succeeded, and that is rare without help.
+            body["on_confirm_failure"] = "cancel"
+            body["retry"] = dict(QUICK, alert_after=dice.choice((1, 1, 3)))
+            if dice.random() < 0.15:
+                dice.choice(body["branches"])["ops"] = {"confirm": NOBODY}
+        elif kind == "saga forward":
+            body["recovery"] = "forward"
         path, headers = "/v1/transactions", self.prefer()
         if keyed:
             headers["Idempotency-Key"] = '"%s"' % handle
         else:
             path += "/" + handle
         self.submit(self.book.plan(Plan(
-            handle, "one phase" if len(works) == 1 else "coordinated", works,
-            None if keyed else handle, refused,
+            handle, "one phase" if mode == "2pc" and n == 1 else kind, works,
+            None if keyed else handle, refused, mode, kind == "tcc undone",
             request=("POST" if keyed else "PUT", path, json.dumps(body), headers))))
 
     def keyed(self):
@@ -187,11 +226,16 @@ class Shopper(threading.Thread):
         refused = dice.random() < 0.1
         works = self.works(dice.choice((1, 2, 2, 3)), refused)
         how = dice.choices(("commit", "rollback", "vanish", "race"), (6, 2, 2, 2))[0]
-        body = self.body(handle, 1500 if how == "vanish" else dice.choice((800, 10000)),
+        mode = dice.choice(("2pc", "2pc", "tcc"))
+        body = self.body(handle, 1500 if how == "vanish" else dice.choice((800, 10000)), mode,
                          interactive=True)
-        plan = self.book.plan(Plan(handle, "interactive", works, handle, refused, True, (
-            "PUT", "/v1/transactions/" + handle, json.dumps(body), {})))
+        plan = self.book.plan(Plan(
+            handle, "interactive" if mode == "2pc" else "tcc interactive", works, handle, refused,
+            mode, request=("PUT", "/v1/transactions/" + handle, json.dumps(body), {})))
         if not self.until_answered(plan, "submit", *plan.request):
+            return
+        if mode == "tcc":
+            self.try_all(plan, how)
             return
         first = works[:-1] if how == "race" else works
         if any(not self.enlist(plan, w) for w in first):
@@ -203,6 +247,39 @@ class Shopper(threading.Thread):
             other.join()
         elif how != "vanish":
             self.close(plan, how)
+
+    def try_all(self, plan, how):
+        """The initiator of an interactive TCC calls the tries itself, each after its enlisting, and
+        commits only when all have said yes."""
+        for work in plan.works:
+            if not self.enlist(plan, work):
+                return
+            status = self.try_one(plan, work)
+            if status is None:
+                return
+            if status != 200:
+                how = "rollback" if how != "vanish" else how
+                break
+        if how != "vanish":
+            self.close(plan, "rollback" if how == "rollback" else "commit")
+
+    def try_one(self, plan, work):
+        """Repeated until it is answered; then the status."""
+        body, attempt, leaves = json.dumps(self.payload(work)), 0, self.dice.random() < 0.05
+        while not self.give_up.is_set():
+            attempt += 1
+            headers = call_headers(plan.gid, "try", attempt, work.branch, self.world.cluster)
+            sent = self.book.now()
+            answer = self.services[work.service].ask(
+                "POST", "/%s/try" % work.service, body, headers)
+            self.book.tell(plan, Told(sent, self.book.now(), "try " + work.branch,
+                                      answer[0] if answer else 0))
+            if answer and answer[0] < 500:
+                return answer[0]
+            if leaves:
+                return None
+            self.give_up.wait(AGAIN_S)
+        return None
 
     def enlist(self, plan, work):
         answer = self.until_answered(
@@ -233,16 +310,28 @@ class Shopper(threading.Thread):
 
     def order(self):
         number, dice = self.book.number(), self.dice
+        mode = dice.choice(("2pc", "tcc", "saga"))
+        coupon = [self.coupon("coupon")] if mode == "saga" and dice.random() < 0.5 else []
+        if coupon and dice.random() < 0.1:
+            coupon = [coupon[0].of_the_poor()]
         stock = Work("stock", "stock", dice.choice(self.world.skus), self.book.amount())
-        account = Work("account", "account", dice.choice(self.world.users), self.book.amount())
-        plan = self.book.plan(Plan("o-%d" % number, "order", [
-            Work("order", "order", str(number), 1), stock, account], "order-%d" % number))
-        body = json.dumps({"id": str(number), "sku": stock.row, "n": stock.amount,
-                           "user": int(account.row), "amount": account.amount})
+        account = Work("account", "account", dice.choice(self.world.users), self.book.amount(),
+                       DISCOUNT if coupon else 0)
+        if not coupon and dice.random() < 0.1:
+            account = account.of_the_poor()
+        works = [Work("order", "order", str(number), 1), stock, account] + coupon
+        plan = self.book.plan(Plan(
+            "o-%d" % number, "order " + mode, works, "order-%d" % number,
+            any(w.is_poor for w in works), mode))
+        order = {"id": str(number), "sku": stock.row, "n": stock.amount, "user": int(account.row),
+                 "amount": account.amount, "mode": mode}
+        if coupon:
+            order["coupon"] = coupon[0].row
+        body = json.dumps(order)
         leaves = dice.random() < 0.1
         while not self.give_up.is_set():
             sent = self.book.now()
-            answer = self.orders.ask("POST", "/orders", body, timeout=30)
+            answer = self.services["order"].ask("POST", "/orders", body, timeout=30)
             told = Told(sent, self.book.now(), "order", answer[0] if answer else 0)
             value = answer and answer[2]
             if answer and answer[0] in (201, 202, 409) and "outcome" in value:

@@ -1,6 +1,7 @@
 """What is found when all is quiet: every database, the API's answers, the processes."""
 
 import re
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -10,6 +11,9 @@ from .clients import Http
 BUGS = re.compile(r"assert|unexpected (?!postmaster exit)|refused in state|cannot be read|not resumed|invariant"
                   r"|not as migrated|Sanitizer|double free|(?<!possibly )corrupt|buffer overflow", re.I)
 
+# How often a row was changed by an amount: taken, put back, held for a confirm, held no longer.
+Effect = namedtuple("Effect", "taken undone held freed", defaults=(0, 0, 0, 0))
+
 
 @dataclass
 class Evidence:
@@ -17,9 +21,10 @@ class Evidence:
     gid_of: dict = field(default_factory=dict)  # handle -> gid
     branches: dict = field(default_factory=dict)  # gid -> {branch: state}
     history: dict = field(default_factory=dict)  # gid -> [(branch, op, verdict)]
-    effects: dict = field(default_factory=dict)  # (service, row, amount) -> how often
+    effects: dict = field(default_factory=dict)  # (service, row, amount) -> Effect
     levels: dict = field(default_factory=dict)  # service -> {row: what is left}
-    barrier: dict = field(default_factory=dict)  # (service, gid, branch) -> made_by
+    held: dict = field(default_factory=dict)  # service -> {row: what is reserved or frozen}
+    barrier: dict = field(default_factory=dict)  # (service, gid, branch) -> {op: made_by}
     api: dict = field(default_factory=dict)  # gid -> (state, outcome, {branch: state}) or None
     decisions: dict = field(default_factory=dict)  # gid -> (decision, presumed)
     prepared: list = field(default_factory=list)
@@ -53,16 +58,19 @@ def gather(world, book, workers=4):
 def _databases(world, found):
     for service, db in world.databases.items():
         if service == "order":
-            rows = db.query("SELECT id, 1 FROM orders")
+            rows = db.query("SELECT id, 1, placed::int, 0, 1 - placed::int, 0 FROM orders")
         else:
-            rows = db.query("SELECT row, amount FROM effect")
+            rows = db.query(
+                "SELECT row, greatest(abs(amount), abs(held)), count(*) FILTER (WHERE amount > 0),"
+                " count(*) FILTER (WHERE amount < 0), count(*) FILTER (WHERE held > 0),"
+                " count(*) FILTER (WHERE held < 0) FROM effect GROUP BY 1, 2")
             found.levels[service] = world.levels(service)
-        for row, amount in rows:
-            key = (service, row, amount)
-            found.effects[key] = found.effects.get(key, 0) + 1
-        for gid, branch, maker in db.query(
-                "SELECT gid, branch, made_by FROM assent_participant.barrier WHERE op = 'prepare'"):
-            found.barrier[(service, gid, branch)] = maker
+            found.held[service] = world.held(service)
+        for row, amount, *counts in rows:
+            found.effects[(service, row, amount)] = Effect(*counts)
+        for gid, branch, op, maker in db.query(
+                "SELECT gid, branch, op, made_by FROM assent_participant.barrier"):
+            found.barrier.setdefault((service, gid, branch), {})[op] = maker
     db = world.assentd.db
     found.prepared = db.query("SELECT database, gid FROM pg_prepared_xacts")
     found.locks = db.query(

@@ -15,7 +15,7 @@ from harness.wait import wait_until
 
 from .world import WAIT
 
-SERVICES = ("order", "stock", "account")
+SERVICES = ("order", "stock", "account", "coupon")
 # What a backend is for, and how it is found.
 BACKENDS = {
     "journal": "application_name = 'assentd journal'",
@@ -23,6 +23,7 @@ BACKENDS = {
     "order's": "datname = 'orders'",
     "stock's": "datname = 'stock'",
     "account's": "datname = 'account'",
+    "coupon's": "datname = 'coupon'",
 }
 KINDS = (
     ("kill assentd", 22), ("drain assentd", 4), ("stop assentd", 12),

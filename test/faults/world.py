@@ -1,4 +1,4 @@
-"""The system under faults: assentd with its private PostgreSQL, three services, and somebody who
+"""The system under faults: assentd with its private PostgreSQL, four services, and somebody who
 starts again whatever is gone."""
 
 import os
@@ -14,22 +14,25 @@ from harness.wait import wait_until
 
 SKUS, USERS = 40, 40
 STOCK, BALANCE = 1000000000, 1000000000000
+COUPONS, DISCOUNT = 20000, 5  # one for each order that redeems one
 DRAIN_S = 90
 FAILED_S = 0.1  # before the next try, when a start has failed
 HWM_MAX_KIB = 200 * 1024
 FDS_MAX = 120
 
 EFFECTS = """
-CREATE TABLE effect (row text NOT NULL, amount bigint NOT NULL);
+CREATE TABLE effect (row text NOT NULL, amount bigint NOT NULL, held bigint NOT NULL);
 CREATE FUNCTION note_effect() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO effect VALUES (NEW.{row}::text, OLD.{n} - NEW.{n});
+	INSERT INTO effect VALUES (NEW.{row}::text, OLD.{n} - NEW.{n}, NEW.{held} - OLD.{held});
 	RETURN NULL;
 END $$;
 CREATE TRIGGER note AFTER UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION note_effect();
 """
-COLUMNS = {"stock": {"table": "stock", "row": "sku", "n": "n"},
-           "account": {"table": "account", "row": "user_id", "n": "balance"}}
+# What a try holds counts for nothing else: a coupon's discount never changes.
+COLUMNS = {"stock": {"table": "stock", "row": "sku", "n": "n", "held": "reserved"},
+           "account": {"table": "account", "row": "user_id", "n": "balance", "held": "frozen"},
+           "coupon": {"table": "coupon", "row": "code", "n": "n", "held": "discount"}}
 
 
 class Keeper(threading.Thread):
@@ -133,13 +136,13 @@ class World:
         for service in self.shop.services:
             service.db.query("SELECT 1")
         self.shop.start(self.assentd.url)
-        self.address, self.order_address = self.assentd.listen, self.shop.order.listen
-        self.participants = {"stock": self.shop.stock.url + "/stock",
-                             "account": self.shop.account.url + "/account"}
-        self.databases = {s.name: s.db for s in self.shop.services if s is not self.shop.coupon}
+        self.address = self.assentd.listen
+        self.cluster = self.assentd.db.value("SELECT id FROM assent.cluster")
+        self.participants = {s.name: "%s/%s" % (s.url, s.name) for s in self.shop.services}
+        self.services = {s.name: s.listen for s in self.shop.services}
+        self.databases = {s.name: s.db for s in self.shop.services}
         self.skus = ["sku%d" % i for i in range(SKUS)]
         self.users = [str(100 + i) for i in range(USERS)]
-        self.poor = {"stock": "scarce", "account": "99"}
         self._fill()
         self.keepers = {"assentd": self._keep(self.assentd, "assentd")}
         for service in self.shop.services:
@@ -152,6 +155,10 @@ class World:
         stock.query("INSERT INTO stock VALUES ('scarce', 3)")
         account.query("INSERT INTO account SELECT unnest(%s)::bigint, %s", self.users, BALANCE)
         account.query("INSERT INTO account VALUES (99, 5)")
+        # Two of each, so that a second redemption would succeed.
+        self.databases["coupon"].query(
+            "INSERT INTO coupon SELECT 'c' || i, 2, %s FROM generate_series(1, %s) AS i"
+            " UNION ALL SELECT 'none', 0, 0", DISCOUNT, COUPONS)
         self.initial = {}
         for service, names in COLUMNS.items():
             self.databases[service].query(EFFECTS.format(**names))
@@ -161,6 +168,13 @@ class World:
         rows = self.databases[service].query(
             "SELECT {row}::text, {n} FROM {table}".format(**COLUMNS[service]))
         return dict(rows)
+
+    def held(self, service):
+        """What is reserved or frozen, by row."""
+        if service == "coupon":
+            return {}
+        return dict(self.databases[service].query(
+            "SELECT {row}::text, {held} FROM {table} WHERE {held} <> 0".format(**COLUMNS[service])))
 
     def _keep(self, program, name):
         guard = self.assentd.guard

@@ -19,6 +19,12 @@ from harness.guard import Guard
 from harness.wait import wait_until
 
 
+KINDS = {"one phase", "coordinated", "interactive", "order 2pc", "order tcc", "order saga", "tcc",
+         "tcc undone", "tcc interactive", "saga", "saga forward"}
+WANTED = {("committed", "coordinated"): 20, ("aborted", "interactive"): 4,
+          ("committed", "tcc"): 4, ("aborted", "tcc interactive"): 4, ("committed", "saga"): 4}
+
+
 class Scene:
     """A system that has worked for a moment and is at rest. Each plant takes transactions that no
     other has touched."""
@@ -44,13 +50,14 @@ class Scene:
 
     def enough(self):
         count, plans = self.book.count(), list(self.book.plans.values())
-        return (count["committed"] >= 150 and len({p.kind for p in plans}) == 4
-                and sum(self.fits(p, "aborted", "interactive") for p in plans) >= 3)
+        return (count["committed"] >= 150 and {p.kind for p in plans} == KINDS
+                and all(sum(self.fits(p, *wanted) for p in plans) >= n
+                        for wanted, n in WANTED.items()))
 
     def fits(self, plan, outcome, kind):
-        return (plan.kind == kind and plan.gid and not plan.refused
-                and any(w.service == "stock" for w in plan.works)
-                and self.book.known(plan.handle) == outcome)
+        return bool(plan.kind == kind and plan.gid and not plan.refused
+                    and any(w.service == "stock" for w in plan.works)
+                    and self.book.known(plan.handle) == outcome)
 
     def pick(self, outcome, kind="coordinated"):
         """A plan that ended so, with a branch in stock."""
@@ -158,15 +165,54 @@ def effect_of_nothing(scene):
     return plan
 
 
+def undone_twice(scene):
+    """A saga's step is compensated once more."""
+    plan = scene.pick("committed", "saga")
+    for _ in range(2):
+        work = scene.stock_work(plan)
+        scene.service("stock", "UPDATE stock SET n = n + %s WHERE sku = %s", work.amount, work.row)
+    return plan
+
+
+def held_and_left(scene):
+    """What a try has reserved is not let go."""
+    plan = scene.pick("aborted", "tcc interactive")
+    work = scene.stock_work(plan)
+    scene.service("stock", "UPDATE stock SET reserved = reserved + %s WHERE sku = %s", work.amount,
+                  work.row)
+    return plan
+
+
 def barrier_contradicts(scene):
     plan = scene.pick("committed")
-    scene.service("account", "DELETE FROM assent_participant.barrier WHERE gid = %s", plan.gid)
+    scene.service("stock", "DELETE FROM assent_participant.barrier WHERE gid = %s", plan.gid)
+    return plan
+
+
+def barrier_contradicts_in_tcc(scene):
+    plan = scene.pick("committed", "tcc")
+    scene.service("stock", "DELETE FROM assent_participant.barrier WHERE gid = %s"
+                  " AND op = 'confirm'", plan.gid)
+    return plan
+
+
+def barrier_contradicts_in_saga(scene):
+    plan = scene.pick("committed", "saga")
+    scene.service("stock", "UPDATE assent_participant.barrier SET made_by = 'compensate'"
+                  " WHERE gid = %s", plan.gid)
     return plan
 
 
 def history_contradicts(scene):
     plan = scene.pick("committed")
     scene.coordinator("INSERT INTO assent.history VALUES (%s, 'b0', 3, 9, now(), now(), 200, 4,"
+                      " NULL, 'test')", plan.gid)
+    return plan
+
+
+def history_contradicts_in_tcc(scene):
+    plan = scene.pick("committed", "tcc")
+    scene.coordinator("INSERT INTO assent.history VALUES (%s, 'b0', 6, 9, now(), now(), 200, 4,"
                       " NULL, 'test')", plan.gid)
     return plan
 
@@ -196,7 +242,7 @@ def sum_broken(scene):
 def prepared_and_left(scene):
     connection = psycopg2.connect(scene.world.databases["account"].conninfo)
     with connection.cursor() as cursor:
-        cursor.execute("INSERT INTO effect VALUES ('101', 5); PREPARE TRANSACTION 'left'")
+        cursor.execute("INSERT INTO effect VALUES ('101', 5, 0); PREPARE TRANSACTION 'left'")
     connection.close()
 
 
@@ -237,10 +283,11 @@ def log(scene):
 
 PLANTS = (outcome_contradicted, outcome_changed, stored_and_lost, stored_and_denied,
           stored_and_presumed, went_back, enlisted_and_lost, refused_and_enlisted, unfinished,
-          effect_lost, effect_doubled, effect_of_nothing, barrier_contradicts,
-          history_contradicts, mixed, effect_unexplained, transaction_unexplained, sum_broken,
-          prepared_and_left, lock_left, transaction_left_open, alert_open, died, memory,
-          descriptors, log)
+          effect_lost, effect_doubled, effect_of_nothing, undone_twice, held_and_left,
+          barrier_contradicts, barrier_contradicts_in_tcc, barrier_contradicts_in_saga,
+          history_contradicts, history_contradicts_in_tcc, mixed, effect_unexplained,
+          transaction_unexplained, sum_broken, prepared_and_left, lock_left,
+          transaction_left_open, alert_open, died, memory, descriptors, log)
 
 
 def test_nothing_is_found(scene):
@@ -249,7 +296,7 @@ def test_nothing_is_found(scene):
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
 def test_found(scene, plant):
-    name = plant.__name__.replace("_", " ")
+    name = plant.__name__.split("_in_")[0].replace("_", " ")
     plan = plant(scene)
     handle = plan.handle if plan else None
     found = gather(scene.world, scene.book)
