@@ -273,6 +273,17 @@ def test_signal_while_it_starts(guard, signum):
     Assentd(guard).start()
 
 
+def test_stop_does_not_wait_for_ever(fresh):
+    """A backend that stands still keeps PostgreSQL's fast shutdown from ending, and until it ends
+    nobody is let in again."""
+    backend = fresh.db.value("SELECT pg_backend_pid()")
+    postmaster = fresh.postmaster_pid()
+    os.kill(backend, signal.SIGSTOP)
+    assert fresh.stop() == 0
+    assert postmaster and fresh.postmaster_pid() == 0
+    fresh.start()
+
+
 def test_dev_as_an_ordinary_user(guard, part, gid):
     """With a copy of the program: the checkout of one user may be closed to another."""
     home, program = guard.path("home"), guard.path("assentd")
