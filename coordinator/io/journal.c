@@ -34,7 +34,7 @@ struct journal {
 	uint64_t place;
 	int64_t flush_started_us;
 	int64_t lazy_due_us;
-	size_t load;
+	struct list recent; /* by their newest put, the oldest first */
 	struct journal_stats stats;
 };
 
@@ -292,6 +292,21 @@ static void on_done(void *ctx, const struct pg_outcome *outcome)
 		lose(j, outcome->message);
 }
 
+/* Waiting a little before a flush pays when many would go with it. Who only waits for a participant
+ * is none of them, however many they are. */
+static bool is_busy(struct journal *j, int64_t now_us)
+{
+	struct list *link = j->recent.prev;
+
+	for (unsigned n = 0; n <= j->cfg.busy_above; n++, link = link->prev) {
+		if (link == &j->recent ||
+		    container_of(link, struct journal_entry, recent_link)->put_us <
+		        now_us - JOURNAL_RECENT_US)
+			return false;
+	}
+	return true;
+}
+
 static void maybe_flush(void *ctx)
 {
 	struct journal *j = ctx;
@@ -301,7 +316,7 @@ static void maybe_flush(void *ctx)
 		return;
 	now_us = clock_mono_us();
 	at_us = j->urgent ? now_us : j->lazy_due_us;
-	if (j->load > j->cfg.busy_above && at_us < j->flush_started_us + j->cfg.interval_us)
+	if (at_us < j->flush_started_us + j->cfg.interval_us && is_busy(j, now_us))
 		at_us = j->flush_started_us + j->cfg.interval_us;
 	if (at_us > now_us)
 		loop_timer_set(j->timer, at_us);
@@ -321,6 +336,7 @@ int journal_new(const struct journal_config *config, struct journal **out)
 	if (!j)
 		return ERR_NOMEM;
 	j->cfg = *config;
+	list_init(&j->recent);
 	list_init(&j->queue);
 	list_init(&j->fly);
 	list_init(&j->refused);
@@ -369,6 +385,8 @@ void journal_stop(struct journal *j)
 	j->urgent = false;
 	j->n_alone = 0;
 	j->lazy_due_us = INT64_MAX;
+	while (list_pop(&j->recent))
+		continue;
 	while (list_pop(&j->queue))
 		continue;
 	while (list_pop(&j->fly))
@@ -410,6 +428,9 @@ uint64_t journal_put(struct journal *j, struct journal_entry *e, const struct jo
 	assert(j->running);
 	e->queued = *state;
 	e->park = NULL;
+	e->put_us = clock_mono_us();
+	list_remove(&e->recent_link);
+	list_push(&j->recent, &e->recent_link);
 	if (list_empty(&e->queue_link)) {
 		e->queued_seq++;
 		e->queued_place = ++j->place;
@@ -455,11 +476,6 @@ void journal_sync(struct journal *j, struct journal_waiter *w)
 	w->turn = j->turn + 1;
 	list_push(&j->waiters, &w->link);
 	make_urgent(j);
-}
-
-void journal_set_load(struct journal *j, size_t n)
-{
-	j->load = n;
 }
 
 void journal_stats(const struct journal *j, struct journal_stats *out)

@@ -28,6 +28,7 @@
 #include "io/pg.h"
 
 #define JOURNAL_BRANCH_MAX   64
+#define JOURNAL_RECENT_US    INT64_C(20000)
 #define JOURNAL_FLUSH_ROWS   1000
 #define JOURNAL_FLUSH_BYTES  ((size_t)4 * 1024 * 1024)
 #define JOURNAL_HISTORY_ROWS 20000
@@ -116,6 +117,8 @@ struct journal_entry {
 	uint64_t queued_place; /* order of all entries in the queue */
 	uint64_t flying_place;
 	uint64_t durable_seq; /* effects of this put, and of all before, may happen */
+	int64_t put_us;       /* the newest put */
+	struct list recent_link;
 	struct list queue_link;
 	struct list fly_link;
 	struct list alerts; /* that fly with it */
@@ -128,7 +131,7 @@ struct journal_config {
 	struct pg *pg;
 	const char *node;
 	int64_t interval_us; /* pause between flushes under load; 0 for none */
-	unsigned busy_above; /* load above which the pause applies */
+	unsigned busy_above; /* so many entries with a put in JOURNAL_RECENT_US are no load yet */
 	int64_t lazy_us;     /* a lazy record waits at most this long */
 	/* The entry's durable, stored and durable_seq have moved on. The entry may be freed. */
 	void (*on_durable)(void *ctx, struct journal_entry *entry);
@@ -212,9 +215,6 @@ struct journal_waiter {
 	void *ctx;
 };
 void journal_sync(struct journal *j, struct journal_waiter *w);
-
-/* Transactions in flight, for the pause between flushes. */
-void journal_set_load(struct journal *j, size_t n);
 
 struct journal_stats {
 	uint64_t n_flush;

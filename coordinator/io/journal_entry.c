@@ -9,6 +9,7 @@
 void journal_entry_init(struct journal_entry *e)
 {
 	memset(e, 0, sizeof *e);
+	list_init(&e->recent_link);
 	list_init(&e->queue_link);
 	list_init(&e->fly_link);
 	list_init(&e->alerts);
@@ -28,6 +29,7 @@ void journal_entry_loaded(struct journal_entry *e, const struct journal_state *s
 void journal_forget(struct journal_entry *e)
 {
 	assert(list_empty(&e->fly_link));
+	list_remove(&e->recent_link);
 	list_remove(&e->queue_link);
 	alerts_forget(e);
 }

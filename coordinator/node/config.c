@@ -67,7 +67,7 @@ static const struct option option[] = {
 	{ "participant_queue_max", OPT_INT | OPT_LIVE, AT(participant_queue_max), "20000", 1, 10000000, "N",
 	  "calls waiting per participant" },
 	{ "flush_interval_us", OPT_INT, AT(flush_interval_us), "1000", 0, 1000000, "MICROSECONDS",
-	  "pause between group commits when more than 16 transactions are in flight" },
+	  "pause between group commits while more than 16 transactions go on" },
 	{ "retention_ms", OPT_INT, AT(retention_ms), "604800000", 1000, 315360000000, "MILLISECONDS",
 	  "ended transactions and history are kept this long; those of outcome mixed for ever" },
 };

@@ -231,7 +231,6 @@ static void forget(struct gtx *g)
 	struct node *node = g->node;
 
 	map_remove(&node->txns, &g->by_gid);
-	journal_set_load(node->journal, node->txns.n);
 	gtx_free(g);
 	crash_point(CRASH_FORGET_DONE);
 	recover_room(node);
@@ -294,7 +293,6 @@ static int adopt(struct gtx *g)
 
 	if (rc < 0)
 		return rc;
-	journal_set_load(node->journal, node->txns.n);
 	admission_count(g);
 	return 0;
 }

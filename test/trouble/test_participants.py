@@ -412,7 +412,7 @@ def per_second(assentd, participant, seconds):
 
 BUSY = (
     silent,
-    forever(b"x", 0.2, head=reply(200, length=100000)),
+    forever(b"x", 1, head=reply(200, length=100000)),
     raw(OK, "reset"),
     raw(reply(503, b"x" * 100_000), "close"),
 )
@@ -433,7 +433,7 @@ def test_others_keep_their_throughput(guard, rogue, gids):
         rogue.on("x", "prepare", BUSY[len(ratios) % len(BUSY)])
         rogue.forget()
         body = two(rogue.branch("x", timeout_ms=20000), rogue.branch("y"),
-                   retry=dict(QUICK, initial_ms=500, cap_ms=500))
+                   retry=dict(QUICK, initial_ms=2000, cap_ms=2000))
         for _ in range(64):
             sent = api.session.put(assentd.url + "/v1/transactions/" + gids(), json=body)
             assert sent.status_code == 202

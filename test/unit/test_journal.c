@@ -277,24 +277,33 @@ static void test_pause_under_load(void **state)
 {
 	struct journal_world *w = *state;
 	struct record *r = jw_record(w, "a");
-	int64_t first_us;
+	struct record *other = jw_record(w, "b");
+	int64_t first_us, least_us = INT64_MAX;
+	unsigned n = 0;
 
-	journal_world_terms(w, JW_FOREVER, 150000, 10);
-	journal_set_load(w->journal, 10);
+	journal_world_terms(w, JW_FOREVER, 150000, 1);
 	for (int16_t i = 1; i <= 3; i++) {
 		jw_put(r, i, true);
-		jw_until_durable(w, (unsigned)i);
+		jw_until_durable(w, ++n);
 	}
 	first_us = r->at_us;
-	journal_set_load(w->journal, 11);
 	jw_put(r, 4, true);
-	jw_until_durable(w, 4);
+	jw_put(other, 1, true);
+	n += 2;
+	jw_until_durable(w, n);
 	/* From start to start, so a little less than from end to end. */
 	assert_in_range(r->at_us - first_us, 100000, 5000000);
-	jw_put(r, 5, true);
-	jw_put(jw_record(w, "b"), 1, true);
-	jw_until_durable(w, 6);
-	assert_int_equal(jw_stats(w).n_flush, 5);
+	assert_int_equal(jw_stats(w).n_flush, 4);
+	/* The other one is there still, but has nothing to say: no load. At least once in 20 times
+	 * that is quick on any machine. */
+	for (int16_t i = 5; i < 25; i++) {
+		first_us = r->at_us;
+		jw_put(r, i, true);
+		jw_until_durable(w, ++n);
+		if (r->at_us - first_us < least_us)
+			least_us = r->at_us - first_us;
+	}
+	assert_in_range(least_us, 0, 100000);
 }
 
 static void test_forget(void **state)
