@@ -87,19 +87,21 @@ static int next_reference(const struct submission *sub, const struct branch_spec
 
 	while (at < len) {
 		size_t begin = at;
+		bool opened = false;
 		int rc;
 
 		if (at == 0 || *string_end < at) {
 			if (text[at++] != '"')
 				continue;
 			begin = at;
+			opened = true;
 			*string_end = end_of_string(text, len, at);
 		}
 		rc = next_in_string(sub, text, *string_end, begin, r);
 		if (rc < 0)
 			return rc;
 		if (rc > 0) {
-			r->whole = r->at > 0 && text[r->at - 1] == '"' && r->end == *string_end &&
+			r->whole = opened && r->at == begin && r->end == *string_end &&
 			           !is_name(text, len, *string_end + 1);
 			return rc;
 		}

@@ -131,6 +131,8 @@ static void test_scalars_within_strings(void **state)
 	    {"\" " A(".n") "\"", "{\"n\":12345678901234567890}", "\" 12345678901234567890\""},
 	    {"\"" A(".n") A(".n") "\"", "{\"n\":\"x\\\"y\\\\\"}", "\"x\\\"y\\\\x\\\"y\\\\\""},
 	    {"\"\\\"" A(".n") "\\\\\"", "{\"n\":true}", "\"\\\"true\\\\\""},
+	    /* A quote stands right before it, but not the one that begins the string. */
+	    {"\"\\\"" A(".n") "\"", "{\"n\":19.990}", "\"\\\"19.990\""},
 	    {"\"-" A(".n") "\"", "{\"n\":\"\"}", "\"-\""},
 	    {"\"-" A(".n") "\"", "{\"n\":\"a\\u0000b\\ud800\"}", "\"-a\\u0000b\\ud800\""},
 	    /* Two halves of a character, one of each: whatever that is, it is a string. */
