@@ -18,7 +18,8 @@ from harness.wait import wait_until
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 VICTIM = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored
 sys.path.insert(0, %r)
 from harness.guard import Guard
 from harness.postgres import PrivatePostgres
