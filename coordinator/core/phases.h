@@ -69,13 +69,17 @@ step_fn initiator_submit_again, initiator_begin_again, initiator_commit_again,
 		[EV_YES] = phase_reject, [EV_READ_ONLY] = phase_reject, [EV_NO] = phase_reject, \
 		[EV_DONE] = phase_reject, [EV_FOUND_COMMITTED] = phase_reject, [EV_FOUND_ABORTED] = phase_reject, \
 		[EV_WORKING] = phase_reject, [EV_UNKNOWN] = phase_reject, [EV_CONTRACT] = phase_reject, \
+		[EV_VOUCHED] = phase_reject, \
 		[EV_TIMER] = initiator_timer, [EV_RESUME] = initiator_timer, \
 		[EV_BEGIN] = initiator_begin, [EV_ENLIST] = initiator_enlist, \
 		[EV_COMMIT] = initiator_commit, [EV_ROLLBACK] = initiator_rollback, \
 	}
-#define PHASE_CLOSED \
+#define PHASE_INITIATED \
 	[EV_SUBMIT] = initiator_submit_again, [EV_BEGIN] = initiator_begin_again, [EV_ENLIST] = phase_reject, \
 	[EV_COMMIT] = initiator_commit_again, [EV_ROLLBACK] = initiator_rollback_again
+/* ... in a state that sends no intent. */
+#define PHASE_CLOSED \
+	PHASE_INITIATED, [EV_VOUCHED] = phase_reject
 #define PHASE_ENDED(resume) { \
 		[EV_YES] = phase_ignore, [EV_READ_ONLY] = phase_ignore, [EV_NO] = phase_ignore, \
 		[EV_DONE] = phase_ignore, [EV_FOUND_COMMITTED] = phase_ignore, [EV_FOUND_ABORTED] = phase_ignore, \

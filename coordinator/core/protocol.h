@@ -48,7 +48,7 @@ struct protocol {
 	const char *(*broken)(const struct txn *t);
 };
 
-extern const struct protocol protocol_two_phase, protocol_tcc, protocol_saga;
+extern const struct protocol protocol_two_phase, protocol_tcc, protocol_saga, protocol_three_phase;
 
 /* NULL for a mode that does not exist. */
 const struct protocol *protocol_get(enum txn_mode mode);

@@ -11,9 +11,10 @@
  *	   one transaction become durable in the order of the steps that made them, and actions
  *	   of a step wait for every forced record of the steps before it.
  *
- * For every ACT_CALL the driver delivers exactly one reply event (EV_YES .. EV_CONTRACT) with the
- * same branch, op and attempt, also when nothing was reached (EV_UNKNOWN). Duplicates and strays
- * are harmless: an event whose op or attempt is not the one under way is ignored.
+ * For every ACT_CALL the driver delivers exactly one reply event (EV_YES .. EV_CONTRACT, or
+ * EV_VOUCHED) with the same branch, op and attempt, also when nothing was reached (EV_UNKNOWN).
+ * Duplicates and strays are harmless: an event whose op or attempt is not the one under way is
+ * ignored.
  *
  * A transaction that is dropped and reloaded (EV_RESUME) counts its attempts from 1 again, unless
  * it was put aside at rest (txn_rests) with what txn_remember wants: the driver cancels the calls
@@ -44,6 +45,7 @@ enum txn_mode {
 	MODE_TWO_PHASE = 1,
 	MODE_TCC = 2,
 	MODE_SAGA = 3,
+	MODE_THREE_PHASE = 4,
 	MODE_MAX,
 };
 
@@ -62,6 +64,9 @@ enum txn_state {
 	TXN_CANCELLING = 12,
 	TXN_RUNNING = 13, /* saga */
 	TXN_COMPENSATING = 14,
+	TXN_ASKING = 15, /* 3pc */
+	TXN_PRE_COMMITTING = 16,
+	TXN_PRE_ABORTING = 17,
 	TXN_STATE_MAX,
 };
 
@@ -85,6 +90,9 @@ enum branch_state {
 	BRANCH_TRIED = 8,
 	BRANCH_CONFIRMED = 9, /* while that can still be undone */
 	BRANCH_DONE = 10,
+	BRANCH_CAN_COMMIT = 11,
+	BRANCH_PRE_COMMITTED = 12,
+	BRANCH_VOUCHED = 13, /* pre-committed, and has told a peer so: it takes no intent */
 	BRANCH_STATE_MAX,
 };
 
@@ -98,6 +106,11 @@ enum txn_op {
 	OP_CANCEL = 6,
 	OP_ACTION = 7,
 	OP_COMPENSATE = 8,
+	OP_CAN_COMMIT = 9,
+	OP_PRE_COMMIT = 10,
+	OP_DO_COMMIT = 11,
+	OP_ABORT = 12,     /* decided */
+	OP_PRE_ABORT = 13, /* an intent: "abort" on the wire, and whoever takes it decides */
 	OP_MAX,
 };
 
@@ -118,13 +131,14 @@ enum event_type {
 	EV_ENLIST = 13,   /* interactive: one more branch; after txn_reserve */
 	EV_COMMIT = 14,   /* interactive: the initiator wants it committed */
 	EV_ROLLBACK = 15, /* interactive: the initiator wants it undone */
+	EV_VOUCHED = 16,  /* an intent: 409 with "outcome": "pre_committed" */
 	EV_TYPE_MAX,
 };
 
 struct event {
 	enum event_type type;
 	int64_t now_us; /* monotonic, never smaller than that of the event before */
-	/* The rest only for EV_YES .. EV_CONTRACT. */
+	/* The rest only for replies: EV_YES .. EV_CONTRACT, EV_VOUCHED. */
 	unsigned branch;
 	enum txn_op op;
 	uint32_t attempt;

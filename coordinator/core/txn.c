@@ -11,6 +11,7 @@ static const struct protocol *const registry[] = {
     &protocol_two_phase,
     &protocol_tcc,
     &protocol_saga,
+    &protocol_three_phase,
 };
 
 #define N_PROTOCOL (sizeof registry / sizeof registry[0])
@@ -61,6 +62,7 @@ int txn_init(struct txn *t, struct arena *arena, const struct txn_config *config
 	    .room = config->n_branch,
 	    .deadline_us = config->deadline_us,
 	    .vote_timeout_us = config->vote_timeout_us,
+	    .phase_timeout_us = config->phase_timeout_us,
 	    .retry = config->retry,
 	};
 	t->branch = arena_alloc(arena, t->n_branch * sizeof *t->branch);
@@ -193,7 +195,7 @@ void txn_remember(struct txn *t, const uint8_t *memo)
 
 static bool is_reply(enum event_type type)
 {
-	return type >= EV_YES && type <= EV_CONTRACT;
+	return (type >= EV_YES && type <= EV_CONTRACT) || type == EV_VOUCHED;
 }
 
 /* A reply counts only for the call that is under way: everything else is late, doubled, or from
@@ -294,7 +296,8 @@ const char *txn_mode_str(enum txn_mode mode)
 
 bool txn_op_votes(enum txn_op op, bool one_phase)
 {
-	return op == OP_PREPARE || op == OP_TRY || op == OP_ACTION || one_phase;
+	return op == OP_PREPARE || op == OP_TRY || op == OP_ACTION || op == OP_CAN_COMMIT ||
+	       op == OP_PRE_COMMIT || one_phase;
 }
 
 enum txn_op txn_mode_first(enum txn_mode mode)
@@ -332,6 +335,9 @@ const char *txn_state_str(enum txn_state state)
 	    [TXN_CANCELLING] = "cancelling",
 	    [TXN_RUNNING] = "running",
 	    [TXN_COMPENSATING] = "compensating",
+	    [TXN_ASKING] = "asking",
+	    [TXN_PRE_COMMITTING] = "pre_committing",
+	    [TXN_PRE_ABORTING] = "pre_aborting",
 	};
 
 	return NAME(name, state);
@@ -363,6 +369,9 @@ const char *branch_state_str(enum branch_state state)
 	    [BRANCH_TRIED] = "tried",
 	    [BRANCH_CONFIRMED] = "confirmed",
 	    [BRANCH_DONE] = "done",
+	    [BRANCH_CAN_COMMIT] = "can_commit",
+	    [BRANCH_PRE_COMMITTED] = "pre_committed",
+	    [BRANCH_VOUCHED] = "vouched",
 	};
 
 	return NAME(name, state);
@@ -371,9 +380,20 @@ const char *branch_state_str(enum branch_state state)
 const char *txn_op_str(enum txn_op op)
 {
 	static const char *const name[OP_MAX] = {
-	    [OP_NONE] = "none",         [OP_PREPARE] = "prepare", [OP_COMMIT] = "commit",
-	    [OP_ROLLBACK] = "rollback", [OP_TRY] = "try",         [OP_CONFIRM] = "confirm",
-	    [OP_CANCEL] = "cancel",     [OP_ACTION] = "action",   [OP_COMPENSATE] = "compensate",
+	    [OP_NONE] = "none",
+	    [OP_PREPARE] = "prepare",
+	    [OP_COMMIT] = "commit",
+	    [OP_ROLLBACK] = "rollback",
+	    [OP_TRY] = "try",
+	    [OP_CONFIRM] = "confirm",
+	    [OP_CANCEL] = "cancel",
+	    [OP_ACTION] = "action",
+	    [OP_COMPENSATE] = "compensate",
+	    [OP_CAN_COMMIT] = "can_commit",
+	    [OP_PRE_COMMIT] = "pre_commit",
+	    [OP_DO_COMMIT] = "do_commit",
+	    [OP_ABORT] = "abort",
+	    [OP_PRE_ABORT] = "pre_abort",
 	};
 
 	return NAME(name, op);

@@ -56,8 +56,9 @@ struct txn {
 	uint64_t seed;      /* hash of the gid: jitter */
 	unsigned n_branch, room;
 	struct branch *branch;
-	int64_t deadline_us;     /* ACTIVE: of the initiator; then votes count until here */
-	int64_t vote_timeout_us; /* interactive: from EV_COMMIT to the deadline of the votes */
+	int64_t deadline_us;      /* ACTIVE: of the initiator; then votes count until here */
+	int64_t phase_timeout_us; /* 3pc: from there to the deadline of pre_committing */
+	int64_t vote_timeout_us;  /* interactive: from EV_COMMIT to the deadline of the votes */
 	struct retry_policy retry;
 };
 
@@ -69,7 +70,8 @@ struct txn_config {
 	bool undo_confirms; /* tcc only */
 	bool forward;       /* saga only */
 	int64_t deadline_us;
-	int64_t vote_timeout_us; /* interactive only */
+	int64_t vote_timeout_us;  /* interactive only */
+	int64_t phase_timeout_us; /* 3pc only */
 	struct retry_policy retry;
 };
 

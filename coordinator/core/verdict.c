@@ -28,13 +28,16 @@ static enum event_type judge_conflict(enum txn_op op, bool one_phase, const stru
 {
 	bool vote = txn_op_votes(op, one_phase);
 
-	/* A prepare decides nothing, so an outcome in its answer is just a No. */
-	if (!vote || one_phase) {
+	/* A prepare decides nothing, so an outcome in its answer is just a No. Whoever is asked to
+	 * pre-commit may have come to an end by itself. */
+	if (!vote || one_phase || op == OP_PRE_COMMIT) {
 		if (is(a->outcome, "committed"))
 			return EV_FOUND_COMMITTED;
 		if (is(a->outcome, "aborted"))
 			return EV_FOUND_ABORTED;
 	}
+	if (op == OP_PRE_ABORT && is(a->outcome, "pre_committed"))
+		return EV_VOUCHED;
 	/* A confirm may be refused, where its transaction can do something about it. */
 	return vote || op == OP_CONFIRM ? EV_NO : EV_CONTRACT;
 }
@@ -76,6 +79,7 @@ const char *verdict_str(enum event_type type)
 	    [EV_ENLIST] = "enlist",
 	    [EV_COMMIT] = "commit",
 	    [EV_ROLLBACK] = "rollback",
+	    [EV_VOUCHED] = "vouched",
 	};
 
 	return (unsigned)type < EV_TYPE_MAX ? name[type] : "?";

@@ -16,7 +16,7 @@ struct answer {
 	const char *outcome; /* "" when the body has none */
 };
 
-/* A reply event's type, EV_YES .. EV_CONTRACT. A one-phase commit is judged like a vote. */
+/* A reply event's type, EV_YES .. EV_CONTRACT or EV_VOUCHED. A one-phase commit is judged like a vote. */
 enum event_type verdict_judge(enum txn_op op, bool one_phase, const struct answer *answer);
 
 /* Static text for history and logs: "yes", "read_only", "no", "done", ... */

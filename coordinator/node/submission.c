@@ -219,7 +219,7 @@ static enum problem read_mode(struct decoder *d, const struct json_value *root, 
 		return p;
 	s = json_str(v, &len);
 	*out = txn_mode_parse(s);
-	if (!*out)
+	if (!*out || *out == MODE_THREE_PHASE)
 		return decoder_reject(d, PROBLEM_MODE_NOT_SUPPORTED, "mode",
 		                      "\"%.32s\" is not a mode of this version; it has \"2pc\", "
 		                      "\"tcc\" and \"saga\"",

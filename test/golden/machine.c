@@ -3,7 +3,8 @@
  *
  *	new N [MODE] [interactive] [undo_confirms] [forward] [key=value ...]     a transaction of N
  *	                              branches:
- *	                              deadline, timeout, vote_timeout, initial, cap (durations), factor,
+ *	                              deadline, timeout, vote_timeout, phase_timeout, initial, cap
+ *	                              (durations), factor,
  *	                              alert_after, seed, after (2:0,2:1 for the third after both others),
  *	                              wanted (0,1: their results are)
  *	restore STATE OUTCOME BRANCH ...   put back what a record said
@@ -280,6 +281,7 @@ static void command_new(struct machine *m, char **word)
 	    .undo_confirms = flag(word, "undo_confirms"),
 	    .forward = flag(word, "forward"),
 	    .vote_timeout_us = duration(option(word, "vote_timeout", "5s")),
+	    .phase_timeout_us = duration(option(word, "phase_timeout", "4s")),
 	    .deadline_us = START_US + duration(option(word, "deadline", "10s")),
 	    .retry =
 	        {
@@ -468,7 +470,7 @@ static void mode_uncovered(const struct machine *m, const struct protocol *p, st
 	for (int s = 0; s < TXN_STATE_MAX; s++) {
 		for (int e = 0; p->table[s][EV_RESUME] && e < EV_TYPE_MAX; e++) {
 			const bool *live = m->live[p->mode][s][e];
-			bool reply = e >= EV_YES && e <= EV_CONTRACT;
+			bool reply = (e >= EV_YES && e <= EV_CONTRACT) || e == EV_VOUCHED;
 			/* Calls are under way, so that replies can get as far as the table. */
 			bool calls = p->phase[s].op != OP_NONE;
 			const char *state = txn_state_str((enum txn_state)s);

@@ -186,7 +186,7 @@ static void roll_world(struct world *w)
 	bool all_read_only;
 
 	roll_climate(w);
-	w->mode = (enum txn_mode)(1 + rnd(w) % (MODE_MAX - 1));
+	w->mode = (enum txn_mode)(1 + rnd(w) % MODE_SAGA);
 	w->interactive = rnd(w) % 2 && w->mode != MODE_SAGA;
 	w->forward = w->mode == MODE_SAGA && rnd(w) % 4 == 0;
 	w->undo_confirms = w->mode == MODE_TCC && rnd(w) % 3 == 0;

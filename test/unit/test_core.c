@@ -28,6 +28,7 @@ static void make_kind(struct txn *t, struct arena *a, unsigned n_branch, bool in
 	    .interactive = interactive,
 	    .deadline_us = 10 * SECOND,
 	    .vote_timeout_us = 5 * SECOND,
+	    .phase_timeout_us = 4 * SECOND,
 	    .retry = policy,
 	};
 
@@ -90,9 +91,10 @@ static void init_refuses(void **state)
 static void names_fit_numbers(void **state)
 {
 	static const char *const state_name[] = {
-	    "?",         "active",     "preparing",  "committing", "aborting",
-	    "committed", "aborted",    "mixed",      "one_phase",  "arbitrating",
-	    "trying",    "confirming", "cancelling", "running",    "compensating"};
+	    "?",         "active",         "preparing",   "committing", "aborting",
+	    "committed", "aborted",        "mixed",       "one_phase",  "arbitrating",
+	    "trying",    "confirming",     "cancelling",  "running",    "compensating",
+	    "asking",    "pre_committing", "pre_aborting"};
 	static const char *const outcome_name[] = {"pending", "committed", "aborted", "mixed"};
 	static const char *const branch_name[] = {"pending",
 	                                          "prepared",
@@ -104,7 +106,10 @@ static void names_fit_numbers(void **state)
 	                                          "heuristic_aborted",
 	                                          "tried",
 	                                          "confirmed",
-	                                          "done"};
+	                                          "done",
+	                                          "can_commit",
+	                                          "pre_committed",
+	                                          "vouched"};
 
 	(void)state;
 	for (int i = 0; i < TXN_STATE_MAX; i++)
@@ -115,8 +120,10 @@ static void names_fit_numbers(void **state)
 		assert_string_equal(branch_state_str((enum branch_state)i), branch_name[i]);
 	assert_int_equal(EV_YES, 1);
 	assert_int_equal(EV_CONTRACT, 9);
+	assert_int_equal(EV_VOUCHED, 16);
 	assert_int_equal(OP_ROLLBACK, 3);
 	assert_int_equal(OP_COMPENSATE, 8);
+	assert_int_equal(OP_PRE_ABORT, 13);
 	assert_int_equal(ALERT_HEURISTIC, 2);
 	assert_string_equal(txn_state_str(TXN_STATE_MAX), "?");
 	assert_string_equal(txn_op_str(OP_ROLLBACK), "rollback");
@@ -126,6 +133,7 @@ static void names_fit_numbers(void **state)
 	assert_string_equal(txn_mode_str((enum txn_mode)0), "?");
 	assert_int_equal(txn_mode_parse("2pc"), MODE_TWO_PHASE);
 	assert_int_equal(txn_mode_parse("tcc"), MODE_TCC);
+	assert_int_equal(txn_mode_parse("3pc"), MODE_THREE_PHASE);
 	assert_int_equal(txn_mode_parse("3pc?"), 0);
 	assert_string_equal(verdict_str(EV_FOUND_ABORTED), "found_aborted");
 	assert_string_equal(verdict_str(EV_TYPE_MAX), "?");
