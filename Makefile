@@ -117,7 +117,7 @@ all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src
 	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src) \
 	$(limit_src) $(fuzz_src) test/fuzz/replay.c $(subject_src) $(shim_src)
 
-.PHONY: all tests subjects fuzzers deps run test lint asan fuzz fuzz-api faults sim mutants contract golden-rewrite bench bench-scale install clean help tidy toolchain FORCE
+.PHONY: all tests subjects fuzzers deps run test lint asan fuzz fuzz-api faults model sim mutants contract golden-rewrite bench bench-scale install clean help tidy toolchain FORCE
 
 all: $(assentd) $(sdk_libs) $(samples)
 
@@ -293,6 +293,10 @@ fuzz:
 		SANITIZE=fuzzer-no-link,address,undefined fuzzers
 	@exec env BUILD='$(BUILD)/fuzz' /usr/bin/python3 test/fuzz/libfuzzer.py $(T)
 
+# The model alone, with three participants and more crashes than in the tests.
+model: deps
+	@exec env BUILD='$(BUILD)' /usr/bin/python3 test/model/run --long
+
 N    ?= 100000
 sim: $(BUILD)/test/sim
 	$< $(or $(SEED),1) $(N)
@@ -353,6 +357,7 @@ help:
 	@echo 'make fuzz-api        requests made out of api/openapi.yaml (schemathesis, from PyPI)'
 	@echo 'make faults T= SEED= kill and stop everything for T seconds while clients submit'
 	@echo 'make sim SEED= N=    the simulator alone'
+	@echo 'make model           three-phase commit, explored exhaustively (spin)'
 	@echo 'make mutants         bugs put into a copy of the tree; the tests must catch each (ONLY=name)'
 	@echo 'make golden-rewrite  accept what the golden tests print now'
 	@echo 'make contract        after changing api/openapi.yaml or the table of problems'

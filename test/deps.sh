@@ -10,7 +10,7 @@ build='gcc libc6-dev make pkg-config libmicrohttpd-dev libjansson-dev libpq-dev 
 	libcurl4-openssl-dev libssl-dev'
 run='postgresql postgresql-contrib python3 python3-psycopg2 python3-requests'
 test='libcmocka-dev binutils git curl python3-pytest python3-yaml python3-jsonschema python3-venv docker-compose
-	libfaketime'
+	libfaketime spin'
 fuzz='clang libclang-rt-14-dev'
 lint='clang clang-format clang-tidy git shellcheck'
 runtime='libmicrohttpd12 libjansson4 libpq5 libuv1 libcurl4 libssl3 ca-certificates curl'
