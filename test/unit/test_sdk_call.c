@@ -266,6 +266,8 @@ static void submissions_are_checked(void **state)
 	assert_int_equal(assent_txn_add_branch(txn, "a", "http://x", "{}", &err), 0);
 	assert_int_equal(assent_txn_after(txn, "a b", &err), ASSENT_E_INVALID);
 	assert_int_equal(assent_txn_option(txn, "recovery", "forward", &err), ASSENT_E_INVALID);
+	assert_int_equal(assent_client_set_patience(client, 0, &err), ASSENT_E_INVALID);
+	assert_int_equal(assent_client_set_patience(client, 50, &err), 0);
 	assert_int_equal(assent_submit(client, txn, 60001, &result, &err), ASSENT_E_INVALID);
 	assert_int_equal(assent_submit(client, txn, 0, &result, &err), ASSENT_E_UNREACHABLE);
 	assert_int_equal(assent_get(client, "g/../x", &result, &err), ASSENT_E_INVALID);
