@@ -324,8 +324,11 @@ golden-rewrite: $(BUILD)/test/golden
 bench-scale: all $(benches)
 	@exec env BUILD='$(BUILD)' PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 test/bench/scale.py $(ARGS)
 
+# PARTICIPANTS=samples: participants that do something.
+PARTICIPANTS ?= noop
 bench: all $(benches)
-	@exec env BUILD='$(BUILD)' /usr/bin/python3 test/bench/bench.py $(ARGS)
+	@exec env BUILD='$(BUILD)' /usr/bin/python3 test/bench/bench.py \
+		--participants $(PARTICIPANTS) $(ARGS)
 
 doc_dir := $(DESTDIR)$(prefix)/share/doc/assent
 install: all

@@ -13,8 +13,7 @@ static enum assent_vote run(const struct assent_call *call, PGconn *conn,
 {
 	const struct service_op *op = ctx;
 	const char *sql = assent_call_confirmed(call) ? op->undo_confirmed : op->sql;
-	const char *payload = assent_call_body(call, NULL);
-	PGresult *result = PQexecParams(conn, sql, 1, NULL, &payload, NULL, NULL, 0);
+	PGresult *result = assent_exec(conn, sql, call);
 	enum assent_vote vote = ASSENT_YES;
 
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)

@@ -144,6 +144,10 @@ enum assent_vote {
 typedef enum assent_vote assent_work_fn(const struct assent_call *call, PGconn *conn,
                                         struct assent_reply *reply, void *ctx);
 
+/* Runs `sql` with the call's payload as its parameter $1 (text), as PQexecParams would; the result is
+ * text, and the caller's to clear. On connections of the server helper it is parsed and planned at
+ * its first use, and kept for the next. */
+ASSENT_API PGresult *assent_exec(PGconn *conn, const char *sql, const struct assent_call *call);
 /* Sets the reason and returns ASSENT_REFUSED: return assent_refuse(reply, "not enough tea"); */
 ASSENT_API enum assent_vote assent_refuse(struct assent_reply *reply, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -120,11 +120,24 @@ bool sdk_pg_begin(PGconn *conn, const struct assent_call *call, struct assent_re
 /* A connection that prints nothing and is given up after 5 s; check PQstatus. */
 PGconn *sdk_pg_connect(const char *database);
 
+/* ---- statement.c ---- */
+
+/* On a connection that the library has opened: its statements are parsed once. */
+void sdk_name_statements(PGconn *conn);
 /* A statement about a branch: $1..$4 are cluster, namespace, gid, branch; then `more`, a
  * NULL-terminated array of strings (may be NULL); then, when `blob` is not NULL, a bytea that is
  * NULL for an empty body. Results are binary. */
 PGresult *sdk_branch_exec(PGconn *conn, const struct assent_call *call, const char *sql,
                           const char *const *more, const struct sdk_text *blob);
+/* Such a statement, with text parameters only. */
+struct sdk_query {
+	const char *sql;
+	const char *const *more;
+};
+/* In one round trip: `before` in a transaction of its own, BEGIN, and `inside`. The result of
+ * `inside`, or of what failed; NULL when it could not be sent. The transaction may be open. */
+PGresult *sdk_branch_begin(PGconn *conn, const struct assent_call *call,
+                           const struct sdk_query *before, const struct sdk_query *inside);
 
 /* ---- barrier.c ---- */
 

@@ -1,10 +1,7 @@
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "internal.h"
-
-#define PARAM_MAX 10
 
 const char *sdk_sqlstate(const PGresult *result)
 {
@@ -72,26 +69,6 @@ bool sdk_pg_begin(PGconn *conn, const struct assent_call *call, struct assent_re
 	return ok;
 }
 
-PGresult *sdk_branch_exec(PGconn *conn, const struct assent_call *call, const char *sql,
-                          const char *const *more, const struct sdk_text *blob)
-{
-	const char *values[PARAM_MAX] = {call->cluster, call->space, call->gid, call->branch};
-	int lengths[PARAM_MAX] = {0};
-	int formats[PARAM_MAX] = {0};
-	int n = 4;
-
-	for (; more && *more; more++) {
-		assert(n < PARAM_MAX - 1);
-		values[n++] = *more;
-	}
-	if (blob) {
-		values[n] = blob->len ? blob->data : NULL;
-		lengths[n] = (int)blob->len;
-		formats[n++] = 1;
-	}
-	return PQexecParams(conn, sql, n, NULL, values, lengths, formats, 1);
-}
-
 static void drop_notice(void *ctx, const PGresult *result)
 {
 	(void)ctx;
@@ -105,7 +82,9 @@ PGconn *sdk_pg_connect(const char *database)
 	const char *const values[] = {"5", database, NULL};
 	PGconn *conn = PQconnectdbParams(names, values, 1);
 
-	if (conn)
+	if (conn) {
 		PQsetNoticeReceiver(conn, drop_notice, NULL);
+		sdk_name_statements(conn);
+	}
 	return conn;
 }

@@ -87,23 +87,69 @@ static enum step judge_branch(const PGresult *result, const struct assent_call *
 	return STEP_GO;
 }
 
+/* What is recorded about a branch before its work: parameters for begin_branch, note_branch. */
+struct facts {
+	char timeout[16], hold[16];
+	const char *more[5];
+};
+
+static void set_facts(struct facts *f, const struct assent_call *call)
+{
+	snprintf(f->timeout, sizeof(f->timeout), "%d", call->timeout_ms);
+	snprintf(f->hold, sizeof(f->hold), "%d", call->hold_ms);
+	f->more[0] = call->mode;
+	f->more[1] = call->name;
+	f->more[2] = f->timeout;
+	f->more[3] = f->hold;
+	f->more[4] = NULL;
+}
+
 static enum step find_branch(PGconn *conn, const struct assent_call *call,
                              struct assent_reply *reply)
 {
-	char timeout[16], hold[16];
-	const char *more[] = {call->mode, call->name, timeout, hold, NULL};
+	struct facts facts;
 	PGresult *result;
 	enum step step;
 
-	snprintf(timeout, sizeof(timeout), "%d", call->timeout_ms);
-	snprintf(hold, sizeof(hold), "%d", call->hold_ms);
+	set_facts(&facts, call);
 	result = sdk_branch_exec(
 	    conn, call,
 	    "SELECT prepared, made_by, body"
 	    " FROM assent_participant.begin_branch($1, $2, $3, $4, $5, $6, $7, $8)",
-	    more, NULL);
+	    facts.more, NULL);
 	step = sdk_pg_ok(result) ? judge_branch(result, call, reply) : failed(conn, result, reply);
 	PQclear(result);
+	return step;
+}
+
+/* The same as find_branch and take_key for a branch that is new, as nearly all are: recording its
+ * facts, beginning and taking the key are one round trip, and the key alone tells that it was new.
+ * Otherwise, or when that cannot be told in a moment, nothing has happened: STEP_AGAIN. */
+static enum step take_new(PGconn *conn, const struct assent_call *call, struct assent_reply *reply)
+{
+	struct facts facts;
+	char limit[16];
+	const char *more[] = {"1", limit, NULL};
+	const struct sdk_query note = {"SELECT assent_participant.note_branch($1, $2, $3, $4, $5,"
+	                               " $6, $7, $8)",
+	                               facts.more};
+	const struct sdk_query take = {
+	    "SELECT assent_participant.take_prepare($1, $2, $3, $4, $5, $6)", more};
+	PGresult *result;
+	enum step step;
+
+	if (call->timeout_ms <= 0)
+		return STEP_AGAIN;
+	set_facts(&facts, call);
+	snprintf(limit, sizeof(limit), "%d", sdk_patience_ms(call));
+	result = sdk_branch_begin(conn, call, &note, &take);
+	if (!sdk_pg_ok(result))
+		step = failed(conn, result, reply);
+	else
+		step = *PQgetvalue(result, 0, 0) ? STEP_GO : STEP_AGAIN;
+	PQclear(result);
+	if (step != STEP_GO)
+		sdk_pg_rollback(conn);
 	return step;
 }
 
@@ -176,13 +222,19 @@ void assent_prepare(PGconn *conn, const struct assent_call *call, assent_work_fn
 
 	if (!sdk_is_outside(conn, reply))
 		return;
-	do {
+	step = take_new(conn, call, reply);
+	if (step == STEP_GO)
+		step = work_and_prepare(conn, call, work, ctx, reply);
+	/* Even without time left, what is known of the branch is looked up once. */
+	while (step == STEP_AGAIN) {
 		step = find_branch(conn, call, reply);
 		if (step == STEP_GO)
 			step = take_key(conn, call, reply);
 		if (step == STEP_GO)
 			step = work_and_prepare(conn, call, work, ctx, reply);
-	} while (step == STEP_AGAIN && have_time(call->until_us, reply));
+		if (step == STEP_AGAIN && !have_time(call->until_us, reply))
+			return;
+	}
 }
 
 /* ---- commit and rollback ---- */

@@ -16,6 +16,7 @@ subject has done before with as many clients.
     make bench ARGS="--clients 64 --rate 1000,2000,3000"
     make bench ARGS="--mode saga"                    or tcc, or tcc-interactive
     make bench ARGS=--budget                         where the time of one transaction goes
+    make bench PARTICIPANTS=samples                  stock and account instead (shop.py)
     make bench ARGS="--against ../before/build"      two builds in turns: A B A B
     make bench ARGS="--address http://10.0.0.5:7470 --participant http://10.0.0.6:9000"
 """
@@ -34,6 +35,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, ".."), HERE]
 
 import budget  # noqa: E402
+import shop  # noqa: E402
 from harness.client import Client  # noqa: E402
 from harness.guard import Guard  # noqa: E402
 from harness.process import cpu_seconds  # noqa: E402
@@ -57,6 +59,10 @@ GOALS = (
     ("2pc", 2, "64", "times the bare loop's CPU", ratio("cpu"), 1.3, "at most"),
     ("2pc", 2, "64", "commits per transaction", lambda r: r["commits_per_txn"], 0.2, "at most"),
     ("2pc", 2, "1", "ms at the median", lambda r: r["p50_us"] / 1000, 1.5, "at most"),
+)
+# The same with participants that do something: all of it, their PostgreSQL included.
+SAMPLE_GOALS = (
+    ("2pc", 2, "64", "transactions a second", lambda r: r["per_second"], 1500, "at least"),
 )
 
 
@@ -86,16 +92,20 @@ def load_cpu_seconds():
 class Subject:
     """Something that takes transactions, and what it has used so far."""
 
-    name = url = process = database = None
+    name = url = process = database = shop = None
     postmaster = 0
 
     def counters(self, participants):
         """Sums since the start: CPU by process, and what /metrics and the database say."""
-        used = {"cpu_load": load_cpu_seconds(),
-                "cpu_participants": cpu_seconds(p.pid for p in participants)}
+        used = {"cpu_load": load_cpu_seconds()}
+        if self.shop:
+            used.update(self.shop.cpu())
+        else:
+            used["cpu_participants"] = cpu_seconds(p.pid for p in participants)
         if self.process:
             used["cpu_coordinator"] = cpu_seconds([self.process.pid])
             used["cpu_postgres"] = cpu_seconds([self.postmaster] + children(self.postmaster))
+            used["cpu_postgres"] -= sum(used[k] for k in used if k.startswith("cpu_pg_"))
             used["wal_bytes"] = float(self.database.value("SELECT wal_bytes FROM pg_stat_wal"))
         return used
 
@@ -122,6 +132,7 @@ class Daemon(Subject):
         self.name, self.url, self.process = name, assentd.url, assentd.process
         self.database, self.postmaster = assentd.db, assentd.postmaster_pid()
         self.client = assentd.client
+        self.assentd = assentd
 
     def counters(self, participants):
         used = super().counters(participants)
@@ -154,11 +165,16 @@ class Remote(Subject):
 def measure(subject, participants, urls, clients, args):
     before = subject.counters(participants)
     subject.forget_peak()
+    payload = ["-p", shop.PAYLOAD] if subject.shop else []
+    taken = subject.shop and subject.shop.taken()
     out = subprocess.run(
-        [tool("load"), "-m", args.mode, subject.url, clients, str(args.warmup), str(args.seconds)]
-        + urls, check=True, capture_output=True, text=True).stdout
+        [tool("load"), "-m", args.mode] + payload
+        + [subject.url, clients, str(args.warmup), str(args.seconds)] + urls,
+        check=True, capture_output=True, text=True).stdout
     after = subject.counters(participants)
     result = json.loads(out)
+    if subject.shop:
+        subject.shop.check(taken, result)
     used = {name: after[name] - before[name] for name in after}
     n = result["answered"] or 1  # of the warm-up too, as what was used
     result["subject"], result["load"] = subject.name, clients
@@ -219,7 +235,12 @@ COLUMNS = (
     ("CPU us/txn", lambda r: "%.0f" % r["cpu_us_per_txn"]["coordinator"]),
     ("postgres", lambda r: "%.0f" % r["cpu_us_per_txn"]["postgres"]),
     ("participants", lambda r: "%.0f" % r["cpu_us_per_txn"]["participants"]),
+    ("stock", lambda r: "%.0f" % r["cpu_us_per_txn"]["stock"]),
+    ("its pg", lambda r: "%.0f" % r["cpu_us_per_txn"]["pg_stock"]),
+    ("account", lambda r: "%.0f" % r["cpu_us_per_txn"]["account"]),
+    ("its pg", lambda r: "%.0f" % r["cpu_us_per_txn"]["pg_account"]),
     ("load", lambda r: "%.0f" % r["cpu_us_per_txn"]["load"]),
+    ("all", lambda r: "%.0f" % sum(r["cpu_us_per_txn"].values())),
     ("commits/txn", lambda r: "%.3f" % r["commits_per_txn"]),
     ("batch", lambda r: "%.1f" % r["records_per_commit"]),
     ("WAL B/txn", lambda r: "%.0f" % r["wal_bytes_per_txn"]),
@@ -238,9 +259,10 @@ def print_table(results):
             return render(r)
         except (KeyError, TypeError):
             return "-"
-    rows = [[title for title, _ in COLUMNS]]
-    rows += [[cell(render, r) for _, render in COLUMNS] for r in results]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    columns = [c for c in COLUMNS if any(cell(c[1], r) != "-" for r in results)]
+    rows = [[title for title, _ in columns]]
+    rows += [[cell(render, r) for _, render in columns] for r in results]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
     for row in rows:
         print("  ".join(text.rjust(width) for text, width in zip(row, widths)).rstrip())
 
@@ -248,7 +270,8 @@ def print_table(results):
 def judge(results, args):
     """What is asked of it, what it was, whether that is met."""
     verdicts = []
-    for mode, branches, load, text, figure, goal, sense in GOALS:
+    goals = SAMPLE_GOALS if args.participants == "samples" else GOALS
+    for mode, branches, load, text, figure, goal, sense in goals:
         row = next((r for r in results if (r["subject"], r["load"]) == ("assent", load)), None)
         if not row or args.address or args.against or (mode, branches) != (
                 args.mode, args.branches):
@@ -296,6 +319,7 @@ def arguments():
     parser.add_argument("--no-limit", action="store_true", help="without the bare loop")
     parser.add_argument("--budget", action="store_true",
                         help="instead: the latency of one transaction, step by step")
+    parser.add_argument("--participants", choices=["noop", "samples"], default="noop")
     parser.add_argument("--address", metavar="URL", help="a coordinator that runs elsewhere")
     parser.add_argument("--participant", metavar="URL", action="append", default=[],
                         help="with --address: where that coordinator finds its participants")
@@ -303,6 +327,10 @@ def arguments():
     if bool(args.address) != bool(args.participant):
         parser.error("--address and --participant belong together: the coordinator elsewhere has "
                      "to reach the participants; start build/test/noop there for one")
+    if args.participants == "samples":
+        if args.address or args.against or args.branches != 2 or "interactive" in args.mode:
+            parser.error("the samples are two branches, of one coordinator here, in one request")
+        args.no_limit = True
     if not 1 <= args.branches <= 4:
         parser.error("--branches is 1 to 4")
     args.loads = [c.strip() for c in args.clients.split(",")]
@@ -321,6 +349,9 @@ def subjects(guard, urls, args):
     if args.address:
         return [Remote(args.address)], "remote"
     found = [Daemon(guard, "assent", BUILD)]
+    if args.participants == "samples":
+        found[0].shop = shop.Shop(guard, found[0].assentd)
+        urls += found[0].shop.urls
     reference = "assent"
     if args.against:
         found.append(Daemon(guard, "against", os.path.abspath(args.against)))
@@ -357,7 +388,7 @@ def run_load(load, measured, reference, others, args):
 
 def run_all(guard, args):
     urls, participants = args.participant, []
-    if not args.address:
+    if not args.address and args.participants == "noop":
         participants = [guard.spawn("noop", [tool("noop")]) for _ in range(args.branches)]
         urls = [p.ready_url() for p in participants]
     measured, reference = subjects(guard, urls, args)
@@ -395,7 +426,7 @@ def main():
         MODES[args.mode], len(args.participant) or args.branches, args.repeat, args.seconds,
         where))
     print_table(results)
-    if args.mode not in LIMIT_MODES:
+    if args.mode not in LIMIT_MODES and args.participants == "noop":
         print("no ratio: one transaction is several requests, and the bare loop takes one")
     print_goals(verdicts)
 

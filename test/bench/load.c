@@ -1,8 +1,8 @@
 /*
  * load.c - clients that submit transactions and wait for their end.
  *
- *	load [-n] [-c COUNT] [-m MODE] [-x MEMBERS] COORDINATOR CLIENTS[@RATE] WARMUP_S SECONDS
- *	     PARTICIPANT...
+ *	load [-n] [-c COUNT] [-m MODE] [-p PAYLOAD] [-x MEMBERS] COORDINATOR CLIENTS[@RATE]
+ *	     WARMUP_S SECONDS PARTICIPANT...
  *
  * Without RATE a closed loop: each client submits the next when the last has ended, so that fewer
  * requests are made when the server stalls, and a stall is counted once per client. With RATE an
@@ -10,7 +10,8 @@
  * request was due, also when no client was free to send it then.
  *
  * -n: nobody waits for the end, only for the answer that all is stored. -c: a closed loop stops
- * after so many submissions. -x: further members of each, as they stand in its JSON.
+ * after so many submissions. -p: the payload of every branch, each # in it
+ * standing for the client's number. -x: further members of each, as they stand in its JSON.
  *
  * One branch per PARTICIPANT; MODE is a line of the table `modes`. An interactive one is several
  * requests, one after the other: begin, for each branch enlist and, to the participant itself, try,
@@ -41,12 +42,6 @@ struct mode {
 
 static const char ended[] = "\"outcome\":\"committed\""; /* it went as it should */
 
-static void put_branch(struct buf *out, int i, const char *participant)
-{
-	buf_printf(out, "{\"id\":\"b%d\",\"participant\":\"%s\",\"payload\":{\"n\":1}}", i,
-	           participant);
-}
-
 static const struct mode modes[] = {
     {"2pc", "\"mode\":\"2pc\",\"branches\":[", false},
     {"tcc", "\"mode\":\"tcc\",\"branches\":[", false},
@@ -70,7 +65,8 @@ struct load {
 	const struct mode *mode;
 	struct buf url;
 	bool no_wait;
-	const char *member;    /* NULL: none */
+	const char *member; /* NULL: none */
+	const char *payload;
 	uint64_t n_submit_max; /* 0: no limit */
 	uint64_t n_submit;
 	char **participant;
@@ -95,6 +91,24 @@ struct load {
 	size_t n_sample;
 	struct client client[CLIENT_MAX];
 };
+
+static void put_payload(const struct client *c, struct buf *out)
+{
+	for (const char *p = c->load->payload; *p; p++) {
+		if (*p == '#')
+			buf_printf(out, "%u", c->number);
+		else
+			buf_putc(out, *p);
+	}
+}
+
+static void put_branch(const struct client *c, int i, struct buf *out)
+{
+	buf_printf(out, "{\"id\":\"b%d\",\"participant\":\"%s\",\"payload\":", i,
+	           c->load->participant[i]);
+	put_payload(c, out);
+	buf_putc(out, '}');
+}
 
 static void submit(struct client *c, int64_t due_us);
 static void send_step(struct client *c);
@@ -184,7 +198,7 @@ static void put_submission(struct client *c, struct buf *out)
 	for (int i = 0; i < l->n_participant && !l->mode->interactive; i++) {
 		if (i > 0)
 			buf_putc(out, ',');
-		put_branch(out, i, l->participant[i]);
+		put_branch(c, i, out);
 	}
 	buf_puts(out, "]}");
 }
@@ -204,10 +218,10 @@ static void put_request(struct client *c)
 		buf_puts(&c->body, "{}");
 	} else if (c->step % 2) {
 		buf_printf(&c->url, "%s/%s/branches", l->url.data, c->gid);
-		put_branch(&c->body, branch, l->participant[branch]);
+		put_branch(c, branch, &c->body);
 	} else {
 		buf_printf(&c->url, "%s/try", l->participant[branch]);
-		buf_puts(&c->body, "{\"n\":1}");
+		put_payload(c, &c->body);
 	}
 }
 
@@ -292,7 +306,7 @@ static void on_start(void *ctx)
 
 static int usage(void)
 {
-	(void)fprintf(stderr, "usage: load [-n] [-c COUNT] [-m MODE] [-x MEMBERS] "
+	(void)fprintf(stderr, "usage: load [-n] [-c COUNT] [-m MODE] [-p PAYLOAD] [-x MEMBERS] "
 	                      "COORDINATOR CLIENTS[@RATE] WARMUP_S SECONDS PARTICIPANT...\n");
 	return EXIT_FAILURE;
 }
@@ -310,13 +324,16 @@ static bool read_options(struct load *l, int argc, char **argv)
 	int option;
 
 	l->mode = modes;
-	while ((option = getopt(argc, argv, "+nc:m:x:")) != -1) {
+	l->payload = "{\"n\":1}";
+	while ((option = getopt(argc, argv, "+nc:m:p:x:")) != -1) {
 		if (option == 'n')
 			l->no_wait = true;
 		else if (option == 'c')
 			l->n_submit_max = strtoull(optarg, NULL, 10);
 		else if (option == 'm')
 			l->mode = find_mode(optarg);
+		else if (option == 'p')
+			l->payload = optarg;
 		else if (option == 'x')
 			l->member = optarg;
 		else

@@ -248,4 +248,5 @@ def test_the_shim_sees_every_statement():
                                 text=True).stdout
         used |= {word for word in listed.split() if word.startswith(
             ("PQexec", "PQprepare", "PQsend", "PQfn", "PQput", "lo_"))}
-    assert used == {"PQexec", "PQexecParams"}
+    assert used == {"PQexec", "PQexecParams", "PQprepare", "PQexecPrepared",
+                    "PQsendQueryParams", "PQsendQueryPrepared"}
