@@ -135,10 +135,17 @@ static bool same_branch(const struct change *ch, const struct branch_spec *known
 static void enlist_live(struct change *ch, struct gtx *g)
 {
 	const struct branch_spec *known = submission_find(&g->spec, ch->alone.branch[0].id);
+	struct complaint c;
 	int rc = 0;
 
 	if (known && !same_branch(ch, known)) {
 		branch_conflict(ch);
+		return;
+	}
+	if (!known && g->txn.state == TXN_ACTIVE &&
+	    submission_check_peers(&g->spec, ch->alone.branch, ch->x->node->config->registry, &c)) {
+		exchange_problem(ch->x, &c);
+		finish(ch);
 		return;
 	}
 	if (!known)

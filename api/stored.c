@@ -88,7 +88,8 @@ static int read_decision(struct reading *rd, const char *branch_state)
 	                            .n_branch = rd->spec.n_branch,
 	                            .interactive = rd->spec.interactive,
 	                            .undo_confirms = rd->spec.undo_confirms,
-	                            .forward = rd->spec.forward};
+	                            .forward = rd->spec.forward,
+	                            .phase_timeout_us = rd->spec.phase_timeout_us};
 	struct txn txn;
 	int rc = txn_init(&txn, &rd->arena, &config);
 

@@ -82,10 +82,8 @@ static void put_attempts(const struct gtx *g, unsigned i, bool alone, struct buf
 	buf_putc(out, ')');
 }
 
-static void put_next(const struct gtx *g, const struct branch *b, int64_t now_us, struct buf *out)
+static void put_next(const struct branch *b, int64_t now_us, struct buf *out)
 {
-	bool tried = g->txn.state == TXN_TRYING;
-
 	if (b->in_call) {
 		buf_puts(out, "; being asked now");
 	} else if (b->due_us == INT64_MAX) {
@@ -94,16 +92,44 @@ static void put_next(const struct gtx *g, const struct branch *b, int64_t now_us
 		buf_puts(out, b->attempt ? "; asked again in " : "; asked in ");
 		put_seconds(b->due_us > now_us ? b->due_us - now_us : 0, out);
 	}
-	if (g->txn.state == TXN_RUNNING && !g->txn.forward) {
-		buf_puts(out, "; compensated at ");
-		put_time(g->deadline_us, node_db_time_us(g->node, now_us), out);
-		buf_puts(out, " unless all are done");
-	}
-	if ((tried || g->txn.state == TXN_PREPARING) && g->txn.deadline_us != INT64_MAX) {
-		buf_puts(out, tried ? "; cancelled at " : "; rolled back at ");
-		put_time(g->deadline_us, node_db_time_us(g->node, now_us), out);
-		buf_puts(out, tried ? " unless all have tried" : " unless all have voted");
-	}
+}
+
+/* One of the branches in that state: there is one. */
+static const char *id_in_state(const struct gtx *g, enum branch_state state)
+{
+	unsigned i = 0;
+
+	while (i + 1 < g->txn.n_branch && g->txn.branch[i].state != state)
+		i++;
+	return g->spec.branch[i].id;
+}
+
+/* What ends the waiting, beside the answer: not the same in every phase. */
+static void put_prospect(const struct gtx *g, int64_t now_us, struct buf *out)
+{
+	static const char *const until[TXN_STATE_MAX][2] = {
+	    [TXN_PREPARING] = {"; rolled back at ", " unless all have voted"},
+	    [TXN_TRYING] = {"; cancelled at ", " unless all have tried"},
+	    [TXN_RUNNING] = {"; compensated at ", " unless all are done"},
+	    [TXN_ASKING] = {"; aborted at ", " unless all can commit"},
+	    [TXN_PRE_COMMITTING] = {"; undecided until all have pre-committed; at ",
+	                            " they are asked to abort instead"},
+	};
+	const char *const *text = until[g->txn.state];
+
+	if (g->txn.state == TXN_PRE_ABORTING)
+		buf_puts(out, "; undecided: aborted when one of them has, committed when none can "
+		              "abort");
+	if (g->txn.state == TXN_PRE_COMMITTING && !txn_timed(&g->txn))
+		buf_printf(out,
+		           "; undecided, though %s has committed by itself: committed when all "
+		           "have answered",
+		           id_in_state(g, BRANCH_COMMITTED));
+	if (!text[0] || !txn_timed(&g->txn) || g->txn.deadline_us == INT64_MAX)
+		return;
+	buf_puts(out, text[0]);
+	put_time(g->deadline_us, node_db_time_us(g->node, now_us), out);
+	buf_puts(out, text[1]);
 }
 
 static void put_branches(const struct gtx *g, unsigned worst, int64_t now_us, struct buf *out)
@@ -118,7 +144,8 @@ static void put_branches(const struct gtx *g, unsigned worst, int64_t now_us, st
 	put_time(s->decided_us ? s->decided_us : g->created_us, node_db_time_us(g->node, now_us),
 	         out);
 	put_attempts(g, worst, n == 1, out);
-	put_next(g, b, now_us, out);
+	put_next(b, now_us, out);
+	put_prospect(g, now_us, out);
 }
 
 void waiting_for(const struct gtx *g, int64_t now_us, struct buf *out)

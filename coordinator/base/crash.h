@@ -35,6 +35,8 @@
 	X(ROLLBACK_RECORDED, "rollback.recorded", "the initiator's rollback waits for its flush") \
 	X(DECISION_BEFORE_RECORD, "decision.before_record", "decided in memory, not recorded") \
 	X(DECISION_RECORDED, "decision.recorded", "the decision waits for its flush") \
+	X(PRE_COMMIT_RECORDED, "pre_commit.recorded", "that all can commit waits for its flush, nobody was asked to pre-commit") \
+	X(INTENT_RECORDED, "intent.recorded", "the intent to abort waits for its flush, nobody has heard of it") \
 	X(END_RECORDED, "end.recorded", "the end waits for its flush") \
 	X(END_BEFORE_ANSWER, "end.before_answer", "all is done, who waits for the end was not answered") \
 	X(EFFECTS_HELD_BACK, "effects.held_back", "the effects of a step wait for its record") \

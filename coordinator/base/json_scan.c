@@ -5,7 +5,6 @@
  */
 #include "base/json_scan.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -368,4 +367,11 @@ int json_scan_top_str(const char *text, size_t len, const char *name, char *out,
 	memcpy(out, value + 1, s.top.len - 2);
 	out[s.top.len - 2] = '\0';
 	return 0;
+}
+
+bool json_scan_top_true(const char *text, size_t len, const char *name)
+{
+	struct scan s = {.text = text, .len = len, .top_name = name};
+
+	return scan_text(&s, NULL) == 0 && s.n_top == 1 && text[s.top.at] == 't';
 }

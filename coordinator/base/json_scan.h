@@ -11,6 +11,7 @@
 #ifndef BASE_JSON_SCAN_H
 #define BASE_JSON_SCAN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/err.h"
@@ -44,5 +45,8 @@ int json_scan_members(const char *text, size_t len, const struct json_members *w
  * end. */
 int json_scan_top_str(const char *text, size_t len, const char *name, char *out,
                       size_t size) MUSTCHECK;
+
+/* The top-level object's member `name` is there once, and true. */
+bool json_scan_top_true(const char *text, size_t len, const char *name);
 
 #endif /* BASE_JSON_SCAN_H */

@@ -135,6 +135,11 @@ enum event_type {
 	EV_TYPE_MAX,
 };
 
+static inline bool event_is_reply(enum event_type type)
+{
+	return (type >= EV_YES && type <= EV_CONTRACT) || type == EV_VOUCHED;
+}
+
 struct event {
 	enum event_type type;
 	int64_t now_us; /* monotonic, never smaller than that of the event before */

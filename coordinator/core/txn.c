@@ -193,11 +193,6 @@ void txn_remember(struct txn *t, const uint8_t *memo)
 	}
 }
 
-static bool is_reply(enum event_type type)
-{
-	return (type >= EV_YES && type <= EV_CONTRACT) || type == EV_VOUCHED;
-}
-
 /* A reply counts only for the call that is under way: everything else is late, doubled, or from
  * an older phase, and must not touch the newer one. */
 static bool is_expected(const struct branch *b, const struct event *ev)
@@ -212,7 +207,7 @@ int txn_step(struct txn *t, const struct event *ev, struct effects *fx)
 	assert((unsigned)ev->type < EV_TYPE_MAX);
 	fx->record = (struct record){0};
 	fx->n_act = 0;
-	if (is_reply(ev->type)) {
+	if (event_is_reply(ev->type)) {
 		if (ev->branch >= t->n_branch)
 			return ERR_INVALID;
 		if (!is_expected(&t->branch[ev->branch], ev))
@@ -397,6 +392,11 @@ const char *txn_op_str(enum txn_op op)
 	};
 
 	return NAME(name, op);
+}
+
+const char *txn_op_wire_str(enum txn_op op)
+{
+	return txn_op_str(op == OP_PRE_ABORT ? OP_ABORT : op);
 }
 
 const char *alert_kind_str(enum alert_kind kind)

@@ -125,6 +125,8 @@ const char *txn_state_str(enum txn_state state);
 const char *txn_outcome_str(enum txn_outcome outcome);
 const char *branch_state_str(enum branch_state state);
 const char *txn_op_str(enum txn_op op);
+/* The same as participants hear it: an intent is an abort. */
+const char *txn_op_wire_str(enum txn_op op);
 const char *alert_kind_str(enum alert_kind kind);
 /* It asks for a vote: until it is answered nothing is decided. Else it carries out a decision. */
 bool txn_op_votes(enum txn_op op, bool one_phase);

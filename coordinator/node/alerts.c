@@ -54,9 +54,22 @@ static const char *error_class(const struct gtx *g, const struct action *a, char
 	return buf;
 }
 
+/* Peers may have followed one that ended by itself: who did what, for whoever has to mend it. */
+static void put_all_branches(const struct gtx *g, struct buf *out)
+{
+	for (unsigned i = 0; i < g->spec.n_branch; i++) {
+		const char *alone = g->note[i].alone;
+
+		buf_printf(out, "; %s: %s%s%s%s", g->spec.branch[i].id,
+		           branch_state_str(g->txn.branch[i].state), alone ? " (" : "",
+		           alone ? alone : "", alone ? ")" : "");
+	}
+}
+
 static int put(struct gtx *g, const struct action *a)
 {
-	char error[32], detail[160], note[96], peer[PEER_LABEL_MAX];
+	char error[32], note[96], peer[PEER_LABEL_MAX];
+	struct buf detail = BUF_INIT;
 	const struct branch *b = &g->txn.branch[a->branch];
 	const char *said = branch_note_str(&g->note[a->branch], note, sizeof note);
 	struct journal_alert alert = {
@@ -64,6 +77,7 @@ static int put(struct gtx *g, const struct action *a)
 	    .branch = g->spec.branch[a->branch].id,
 	    .at_us = node_db_now_us(g->node),
 	};
+	int rc;
 
 	if (!alert.close) {
 		peer_label(g->node->config->registry, g->spec.branch[a->branch].participant,
@@ -74,12 +88,15 @@ static int put(struct gtx *g, const struct action *a)
 		alert.participant = peer;
 		alert.error = error_class(g, a, error, sizeof error);
 	}
-	if (!alert.close && *said) {
-		(void)snprintf(detail, sizeof detail, "%s%s%s", b->op ? txn_op_str(b->op) : "",
-		               b->op ? ": " : "", said);
-		alert.detail = detail;
-	}
-	return journal_alert(g->node->journal, &g->entry, &alert);
+	if (!alert.close && *said)
+		buf_printf(&detail, "%s%s%s", b->op ? txn_op_str(b->op) : "", b->op ? ": " : "",
+		           said);
+	if (alert.lasting && g->txn.mode == MODE_THREE_PHASE)
+		put_all_branches(g, &detail);
+	alert.detail = detail.len && !detail.failed ? detail.data : NULL;
+	rc = journal_alert(g->node->journal, &g->entry, &alert);
+	buf_release(&detail);
+	return rc;
 }
 
 void alerts_put(struct gtx *g, const struct effects *fx)

@@ -12,7 +12,7 @@
 #define HEADER_BYTES 1024
 
 static const char *const branch_members[] = {
-    "id", "participant", "payload", "timeout_ms", "headers", "ops", "after", NULL,
+    "id", "participant", "payload", "timeout_ms", "headers", "ops", "after", "on_timeout", NULL,
 };
 
 /* Headers that the coordinator or the HTTP client sets itself. */
@@ -53,27 +53,30 @@ static enum problem read_address(struct decoder *d, const struct json_value *obj
 }
 
 /* The operations of a mode; of every mode when it is not known yet. */
-static void list_ops(enum txn_mode mode, const char *name[OP_MAX + 1], enum txn_op op[OP_MAX])
+static size_t list_ops(enum txn_mode mode, const char *name[OP_MAX + 2], enum txn_op op[OP_MAX])
 {
 	size_t n = 0;
 
 	for (int i = OP_NONE + 1; i < OP_MAX; i++) {
-		if (mode && !txn_mode_has(mode, (enum txn_op)i))
+		if ((mode && !txn_mode_has(mode, (enum txn_op)i)) || i == OP_PRE_ABORT)
 			continue;
 		op[n] = (enum txn_op)i;
 		name[n++] = txn_op_str((enum txn_op)i);
 	}
-	name[n] = NULL;
+	name[n] = !mode || mode == MODE_THREE_PHASE ? "status" : NULL;
+	name[n + 1] = NULL;
+	return n;
 }
 
 static enum problem read_ops(struct decoder *d, const struct json_value *branch, enum txn_mode mode,
                              struct branch_spec *out)
 {
 	const struct json_value *ops = json_member(branch, "ops");
-	const char *op_members[OP_MAX + 1];
+	const char *op_members[OP_MAX + 2];
 	size_t path_len = strlen(d->path);
 	enum txn_op op[OP_MAX];
 	enum problem p;
+	size_t n;
 
 	if (!ops)
 		return PROBLEM_NONE;
@@ -82,13 +85,16 @@ static enum problem read_ops(struct decoder *d, const struct json_value *branch,
 		return p;
 	assert(path_len + sizeof "/ops" <= sizeof d->path);
 	memcpy(d->path + path_len, "/ops", sizeof "/ops");
-	list_ops(mode, op_members, op);
+	n = list_ops(mode, op_members, op);
 	p = decoder_check_members(d, ops, op_members);
-	for (size_t i = 0; op_members[i] && p == PROBLEM_NONE; i++) {
+	for (size_t i = 0; i < n && p == PROBLEM_NONE; i++) {
 		if (json_member(ops, op_members[i]))
 			p = read_address(d, ops, op_members[i], registry_check_url,
 			                 &out->op_url[op[i]]);
 	}
+	if (p == PROBLEM_NONE && op_members[n] && json_member(ops, op_members[n]))
+		p = read_address(d, ops, op_members[n], registry_check_url, &out->status_url);
+	out->op_url[OP_PRE_ABORT] = out->op_url[OP_ABORT];
 	d->path[path_len] = '\0';
 	return p;
 }
@@ -169,6 +175,8 @@ enum problem branch_decode(struct decoder *d, const struct json_value *v,
 		p = decoder_read_pairs(d, v, &headers, &b->header, &b->n_header);
 	if (p == PROBLEM_NONE)
 		p = read_ops(d, v, sub->mode, b);
+	if (p == PROBLEM_NONE)
+		p = phase_decode_branch(d, v, sub->mode, b);
 	b->timeout_us = timeout_ms * MS_US;
 	if (payload.len) {
 		b->payload = d->text + payload.at;

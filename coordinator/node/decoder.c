@@ -102,6 +102,27 @@ enum problem decoder_read_int(struct decoder *d, const struct json_value *object
 	return PROBLEM_NONE;
 }
 
+enum problem decoder_read_option(struct decoder *d, const struct json_value *object,
+                                 const char *member, const char *const value[2], bool *second)
+{
+	const struct json_value *v = json_member(object, member);
+	enum problem p;
+	const char *s;
+	size_t len;
+
+	if (!v)
+		return PROBLEM_NONE;
+	p = decoder_expect_type(d, v, JSON_T_STR, member);
+	if (p)
+		return p;
+	s = json_str(v, &len);
+	*second = strcmp(s, value[1]) == 0;
+	if (!*second && strcmp(s, value[0]) != 0)
+		return decoder_reject(d, PROBLEM_OUT_OF_RANGE, member, "it is \"%s\" or \"%s\"",
+		                      value[0], value[1]);
+	return PROBLEM_NONE;
+}
+
 bool decoder_identifier_valid(const char *s, size_t len, size_t max, const char *extra)
 {
 	if (len == 0 || len > max)

@@ -54,6 +54,11 @@ enum problem decoder_read_pairs(struct decoder *d, const struct json_value *pare
                                 const struct pair_rule *rule, struct submission_pair **out,
                                 size_t *n) MUSTCHECK;
 
+/* One of two words; true for the second. */
+enum problem decoder_read_option(struct decoder *d, const struct json_value *object,
+                                 const char *member, const char *const value[2],
+                                 bool *second) MUSTCHECK;
+
 /* branch_decode.c: one branch, decoded into sub->branch[index]; its payload is the document's raw
  * span number `raw`. */
 enum problem branch_decode(struct decoder *d, const struct json_value *v,
@@ -63,5 +68,11 @@ enum problem branch_decode(struct decoder *d, const struct json_value *v,
  * results their payloads are built from. */
 enum problem order_decode(struct decoder *d, const struct json_value *branches,
                           struct submission *sub) MUSTCHECK;
+
+/* phase_decode.c: what mode 3pc has, and no other. */
+enum problem phase_decode(struct decoder *d, const struct json_value *root,
+                          struct submission *out) MUSTCHECK;
+enum problem phase_decode_branch(struct decoder *d, const struct json_value *v, enum txn_mode mode,
+                                 struct branch_spec *out) MUSTCHECK;
 
 #endif /* NODE_DECODER_H */

@@ -153,6 +153,16 @@ void driver_discard_pending(struct gtx *g)
 		free(container_of(link, struct pending, link));
 }
 
+/* The commit of an interactive transaction starts the time for the votes; pre_committing has its
+ * own, and after a restart a fresh one. */
+static void follow_deadline(struct gtx *g)
+{
+	if (g->txn.deadline_us == g->deadline_mono_us)
+		return;
+	g->deadline_mono_us = g->txn.deadline_us;
+	g->deadline_us = node_db_time_us(g->node, g->txn.deadline_us);
+}
+
 static void put_record(struct gtx *g, bool forced)
 {
 	struct journal_state s = {
@@ -168,11 +178,7 @@ static void put_record(struct gtx *g, bool forced)
 	}
 	if (txn_ended(g->txn.state) && g->ended_us == 0)
 		g->ended_us = node_db_now_us(g->node);
-	/* The commit of an interactive transaction starts the time for the votes. */
-	if (g->txn.deadline_us != g->deadline_mono_us) {
-		g->deadline_mono_us = g->txn.deadline_us;
-		g->deadline_us = node_db_time_us(g->node, g->txn.deadline_us);
-	}
+	follow_deadline(g);
 	s.decided_us = g->decided_us;
 	s.ended_us = g->ended_us;
 	s.deadline_us = g->deadline_us;
@@ -185,6 +191,10 @@ static void put_record(struct gtx *g, bool forced)
 	}
 	if (decides)
 		crash_point(CRASH_DECISION_RECORDED);
+	if (g->txn.state == TXN_PRE_COMMITTING)
+		crash_point(CRASH_PRE_COMMIT_RECORDED);
+	if (g->txn.state == TXN_PRE_ABORTING)
+		crash_point(CRASH_INTENT_RECORDED);
 	if (txn_ended(g->txn.state))
 		crash_point(CRASH_END_RECORDED);
 }
@@ -371,6 +381,7 @@ int driver_resume(struct gtx *g)
 		return rc;
 	census_update(g);
 	driver_step(g, &(struct event){.type = EV_RESUME, .now_us = clock_mono_us()});
+	follow_deadline(g);
 	return 0;
 }
 

@@ -198,6 +198,7 @@ int gtx_prepare(struct gtx *g, int64_t deadline_mono_us)
 	    .vote_timeout_us = g->spec.vote_timeout_us,
 	    .undo_confirms = g->spec.undo_confirms,
 	    .forward = g->spec.forward,
+	    .phase_timeout_us = g->spec.phase_timeout_us,
 	};
 	int rc = txn_init(&g->txn, &g->arena, &config);
 	bool wanted = false;

@@ -25,6 +25,7 @@
 #include "node/admission.h"
 #include "node/census.h"
 #include "node/park.h"
+#include "node/peer_list.h"
 #include "node/submission.h"
 #include "node/template.h"
 #include "node/timers.h"
@@ -33,7 +34,8 @@ struct node;
 
 /* How the newest finished call to a branch went; for people, not for decisions. */
 struct branch_note {
-	const char *why; /* there was no answer, for this reason (static) */
+	const char *why;   /* there was no answer, for this reason (static) */
+	const char *alone; /* it ended by itself, as it said (arena); NULL: not that we know */
 	int status;
 	enum event_type verdict;
 	bool failed;            /* the three above describe a failure */
@@ -54,6 +56,7 @@ struct gtx {
 	struct txn txn;
 	unsigned room; /* branches that note and enlisted have room for */
 	struct branch_note *note;
+	struct peer_list peers;          /* 3pc: built with the first pre_commit */
 	struct step_result *result;      /* by branch; NULL when none is wanted */
 	struct journal_result *answered; /* the same for the journal, in the order they came */
 	struct journal_branch *enlisted; /* those of this node's life; numbered like the rows */
@@ -68,7 +71,7 @@ struct gtx {
 	struct parking parking;
 	int64_t created_us; /* database time, microseconds since 1970 */
 	int64_t deadline_us;
-	int64_t deadline_mono_us; /* the same moment; txn.deadline_us as it was last stored */
+	int64_t deadline_mono_us; /* the same moment: txn.deadline_us */
 	int64_t decided_us;       /* 0: not yet */
 	int64_t ended_us;
 };

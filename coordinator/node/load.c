@@ -59,7 +59,8 @@ static void remember(struct gtx *g, const struct pg_result *r, size_t row)
  * passed, and what is undecided is rolled back. */
 static void set_deadline(struct gtx *g, int64_t deadline_us, enum txn_state state)
 {
-	bool voting = g->spec.interactive && state != TXN_ACTIVE && g->spec.mode == MODE_TWO_PHASE;
+	bool votes = g->spec.mode == MODE_TWO_PHASE || g->spec.mode == MODE_THREE_PHASE;
+	bool voting = g->spec.interactive && state != TXN_ACTIVE && votes;
 	int64_t most_us = node_db_now_us(g->node) +
 	                  (voting ? g->spec.vote_timeout_us : g->spec.timeout_us);
 

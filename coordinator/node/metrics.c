@@ -118,10 +118,14 @@ static void render_participants(const struct node *node, struct buf *out)
 	simple(out, "assent_participant_calls_queued", "gauge", "Calls waiting for a place.",
 	       s.n_queued);
 	head(out, "assent_participant_calls_total", "counter", "Finished calls by verdict.");
-	for (int i = EV_YES; i <= EV_CONTRACT; i++)
-		buf_printf(out, "assent_participant_calls_total{verdict=\"%s\"} %llu\n",
-		           verdict_str((enum event_type)i),
-		           (unsigned long long)node->metrics.calls[i]);
+	for (int i = EV_YES; i < EV_TYPE_MAX; i++)
+		if (event_is_reply((enum event_type)i))
+			buf_printf(out, "assent_participant_calls_total{verdict=\"%s\"} %llu\n",
+			           verdict_str((enum event_type)i),
+			           (unsigned long long)node->metrics.calls[i]);
+	simple(out, "assent_participant_heuristics_total", "counter",
+	       "Answers of participants that had ended a branch by themselves.",
+	       node->metrics.heuristic);
 }
 
 /* Configured names only; plain addresses, which clients choose, are "other" together. */
@@ -138,7 +142,7 @@ static void render_named(const struct node *node, struct buf *out)
 	while ((p = peer_stats_next(&node->peers, &bucket, p))) {
 		bool named = peer_is_named(p) && p != node->peers.other;
 
-		for (int i = EV_YES; i <= EV_CONTRACT; i++) {
+		for (int i = EV_YES; i < EV_TYPE_MAX; i++) {
 			other[i] += named ? 0 : p->verdict[i];
 			if (named && p->verdict[i])
 				buf_printf(out, "%s{participant=\"%s\",verdict=\"%s\"} %llu\n",
@@ -150,7 +154,7 @@ static void render_named(const struct node *node, struct buf *out)
 			buf_printf(&gauge, "%s{participant=\"%s\"} %zu\n", waiting, p->label,
 			           p->n_wait);
 	}
-	for (int i = EV_YES; i <= EV_CONTRACT; i++)
+	for (int i = EV_YES; i < EV_TYPE_MAX; i++)
 		if (other[i])
 			buf_printf(out, "%s{participant=\"other\",verdict=\"%s\"} %llu\n", calls,
 			           verdict_str((enum event_type)i), (unsigned long long)other[i]);

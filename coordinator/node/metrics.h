@@ -20,6 +20,7 @@ struct metrics {
 	uint64_t calls[EV_TYPE_MAX];
 	uint64_t alerts[ALERT_HEURISTIC + 1];
 	uint64_t requests[6]; /* by first digit of the status */
+	uint64_t heuristic;   /* answers of participants that had ended by themselves */
 	uint64_t takeovers;
 };
 

@@ -11,14 +11,11 @@
 #include "base/log.h"
 #include "core/verdict.h"
 #include "io/http_client.h"
+#include "node/call_head.h"
 #include "node/driver.h"
 #include "node/node.h"
-#include "node/secret.h"
 
-#define HEADER_MAX (20 + BRANCH_HEADER_MAX)
-/* What the lines of most calls take. */
-#define HEADER_ROOM 1000
-#define HANGING     16 /* calls in a row that were not answered in time */
+#define HANGING 16 /* calls in a row that were not answered in time */
 
 struct call {
 	struct list link;   /* in gtx->call */
@@ -36,123 +33,30 @@ struct call {
 	struct http_call *http;
 };
 
-/* Header lines in one buffer, each ended by a NUL; pointers are taken when it no longer grows. */
-struct header_lines {
-	struct buf text;
-	size_t at[HEADER_MAX];
-	size_t n;
-};
-
-/* The value follows, and end_header. */
-static void begin_header(struct header_lines *h, const char *name)
+/* A participant of a three-phase commit may end without us, and says so when it is told. */
+static const char *note_alone(struct call *call, const struct http_result *r)
 {
-	assert(h->n < HEADER_MAX);
-	h->at[h->n++] = h->text.len;
-	buf_puts(&h->text, name);
-	buf_puts(&h->text, ": ");
-}
+	struct gtx *g = call->gtx;
+	char reason[160], *text;
+	size_t size = sizeof reason + 32;
 
-static void end_header(struct header_lines *h)
-{
-	buf_putc(&h->text, '\0');
-}
-
-static void add_header(struct header_lines *h, const char *name, const char *value)
-{
-	begin_header(h, name);
-	buf_puts(&h->text, value);
-	end_header(h);
-}
-
-static void add_number(struct header_lines *h, const char *name, uint64_t value)
-{
-	begin_header(h, name);
-	buf_put_uint(&h->text, value);
-	end_header(h);
-}
-
-static void add_idempotency_key(struct header_lines *h, const struct gtx *g, const char *branch,
-                                const char *op)
-{
-	begin_header(h, "Idempotency-Key");
-	buf_putc(&h->text, '"');
-	buf_puts(&h->text, g->node->cluster);
-	buf_putc(&h->text, '/');
-	buf_puts(&h->text, g->gid);
-	buf_putc(&h->text, '/');
-	buf_puts(&h->text, branch);
-	buf_putc(&h->text, '/');
-	buf_puts(&h->text, op);
-	buf_putc(&h->text, '"');
-	end_header(h);
-}
-
-/* For people and logs; the durations are what counts. */
-static void add_deadline(struct header_lines *h, const struct gtx *g)
-{
-	begin_header(h, "Assent-Deadline");
-	buf_put_time(&h->text, g->deadline_us);
-	end_header(h);
-}
-
-static void add_headers(struct header_lines *h, const struct gtx *g, const struct action *act)
-{
-	const struct branch_spec *b = &g->spec.branch[act->branch];
-	const char *op = txn_op_str(act->op);
-	int64_t until_us = g->txn.forward ? INT64_MAX : g->txn.deadline_us;
-	int64_t left_us = act->timeout_us;
-
-	add_header(h, "Content-Type", "application/json");
-	add_header(h, "Assent-Cluster", g->node->cluster);
-	add_header(h, "Assent-Namespace", "default");
-	add_header(h, "Assent-Gid", g->gid);
-	add_header(h, "Assent-Branch", b->id);
-	add_header(h, "Assent-Op", op);
-	add_header(h, "Assent-Mode", txn_mode_str(g->txn.mode));
-	add_number(h, "Assent-Attempt", act->attempt);
-	add_idempotency_key(h, g, b->id, op);
-	if (act->one_phase)
-		add_header(h, "Assent-One-Phase", "true");
-	if (g->txn.undo_confirms && (act->op == OP_CONFIRM || act->op == OP_CANCEL))
-		add_header(h, "Assent-May-Be-Confirmed", "true");
-	/* What a vote is still worth, not how long this call may take. */
-	if (txn_op_votes(act->op, act->one_phase) && until_us != INT64_MAX)
-		left_us = until_us - clock_mono_us();
-	if (until_us != INT64_MAX)
-		add_deadline(h, g);
-	if (g->traceparent[0])
-		add_header(h, "traceparent", g->traceparent);
-	add_number(h, "Assent-Timeout-Ms", (uint64_t)(left_us < 1000 ? 1000 : left_us) / 1000);
-	for (size_t i = 0; i < b->n_header; i++)
-		add_header(h, b->header[i].name, b->header[i].value);
-}
-
-/* A name stands for the address it has now. ERR_DENIED when the operator took it away: the call
- * fails and is tried again, as the name may come back. */
-static int add_url(struct buf *url, const struct gtx *g, const struct branch_spec *b,
-                   enum txn_op op)
-{
-	const char *base;
-
-	if (b->op_url[op]) {
-		buf_puts(url, b->op_url[op]);
-		return 0;
-	}
-	base = registry_url(g->node->config->registry, b->participant);
-	if (!base) {
-		log_warn(g->gid, "branch %s is not called: there is no participant %s now", b->id,
-		         b->participant);
-		return ERR_DENIED;
-	}
-	buf_puts(url, base);
-	if (base[strlen(base) - 1] != '/')
-		buf_putc(url, '/');
-	buf_puts(url, txn_op_str(op));
-	return 0;
+	if (g->txn.mode != MODE_THREE_PHASE || r->err || r->truncated ||
+	    !json_scan_top_true(r->body, r->len, "heuristic"))
+		return NULL;
+	g->node->metrics.heuristic++;
+	participant_read_member(r->body, r->len, "reason", reason, sizeof reason);
+	if (g->note[call->branch].alone)
+		return g->note[call->branch].alone;
+	text = arena_alloc(&g->arena, size);
+	if (text)
+		(void)snprintf(text, size, "ended by itself%s%s", *reason ? ": " : "", reason);
+	g->note[call->branch].alone = text;
+	admission_count(g);
+	return text;
 }
 
 static void write_history(const struct call *call, const struct http_result *r,
-                          enum event_type verdict)
+                          enum event_type verdict, const char *alone)
 {
 	struct gtx *g = call->gtx;
 	int64_t ended_us = node_db_time_us(g->node, r->ended_us);
@@ -167,7 +71,7 @@ static void write_history(const struct call *call, const struct http_result *r,
 	    .ended_us = ended_us,
 	    .status = (int16_t)(r->err ? 0 : r->status),
 	    .verdict = (int16_t)verdict,
-	    .error = r->why,
+	    .error = alone ? alone : r->why,
 	};
 
 	journal_history(g->node->journal, &a);
@@ -249,12 +153,14 @@ static void conclude(struct call *call, const struct http_result *r)
 	    .err = r->err, .status = r->status, .vote = vote, .outcome = outcome};
 	/* A call that cannot be built was never made: there is nothing to undo, and never will be. */
 	enum event_type unbuilt = txn_op_votes(call->op, call->one_phase) ? EV_CONTRACT : EV_DONE;
+	const char *alone = NULL;
 	struct event ev;
 
 	/* A body that was cut off has no members; the status still counts. */
 	if (!r->err && !r->truncated && r->len) {
 		participant_read_member(r->body, r->len, "vote", vote, sizeof vote);
 		participant_read_member(r->body, r->len, "outcome", outcome, sizeof outcome);
+		alone = note_alone(call, r);
 	}
 	ev = (struct event){
 	    .type = template_failed(call->err) ? unbuilt
@@ -275,7 +181,7 @@ static void conclude(struct call *call, const struct http_result *r)
 	log_debug(g->gid, "branch %s %s attempt %u: %s", g->spec.branch[call->branch].id,
 	          txn_op_str(call->op), call->attempt, verdict_str(ev.type));
 	crash_point(CRASH_CALL_JUDGED);
-	write_history(call, r, ev.type);
+	write_history(call, r, ev.type, alone);
 	if (is_wanted(call, &ev) &&
 	    gtx_keep_result(g, call->branch, r->body, r->truncated ? 0 : r->len) < 0) {
 		node_lost(g->node, "out of memory while keeping a result");
@@ -338,41 +244,14 @@ static unsigned queue_max_of(const struct gtx *g, const struct registry_entry *o
 	                                 : (unsigned)g->node->config->participant_queue_max;
 }
 
-/* Standard Webhooks. The time is the database's, as everywhere: were our own clock set wrong, every
- * participant would refuse every call. The id says which call it is, so that nobody can send a captured one again as
- * another. */
-static void add_signature(struct header_lines *h, const struct gtx *g, const struct action *act,
-                          const struct secret_keys *keys, const char *body, size_t len)
-{
-	const struct branch_spec *b = &g->spec.branch[act->branch];
-	struct buf id = BUF_INIT, signature = BUF_INIT;
-	char now[24];
-
-	(void)snprintf(now, sizeof now, "%lld", (long long)(node_db_now_us(g->node) / 1000000));
-	buf_printf(&id, "%s/%s/%s/%s/%u", g->node->cluster, g->gid, b->id, txn_op_str(act->op),
-	           act->attempt);
-	if (!id.failed)
-		secret_sign(keys, id.data, now, body, len, &signature);
-	if (id.failed || signature.failed) {
-		h->text.failed = true;
-	} else {
-		add_header(h, "webhook-id", id.data);
-		add_header(h, "webhook-timestamp", now);
-		add_header(h, "webhook-signature", signature.data);
-	}
-	buf_release(&id);
-	buf_release(&signature);
-}
-
 static int start(struct call *call, const struct action *act, const char *url, size_t len)
 {
 	struct gtx *g = call->gtx;
 	const struct branch_spec *b = &g->spec.branch[act->branch];
-	struct header_lines h = {.text = BUF_INIT};
+	struct call_head head = {.text = BUF_INIT};
 	const struct registry *registry = g->node->config->registry;
 	const struct registry_entry *owner;
 	const struct secret_keys *keys;
-	const char *line[HEADER_MAX];
 	const char *body = b->payload ? b->payload : "";
 	size_t body_len = b->payload_len;
 	char why[160];
@@ -395,23 +274,17 @@ static int start(struct call *call, const struct action *act, const char *url, s
 		return ERR_DENIED;
 	}
 	owner = registry_owner(registry, b->participant, url);
-	buf_reserve(&h.text, HEADER_ROOM);
-	add_headers(&h, g, act);
 	keys = owner && owner->keys ? owner->keys : g->node->config->signing_keys;
-	if (keys)
-		add_signature(&h, g, act, keys, body, body_len);
-	for (size_t i = 0; i < h.n && !h.text.failed; i++)
-		line[i] = h.text.data + h.at[i];
-	rc = ERR_NOMEM;
-	if (!h.text.failed) {
+	rc = call_head_build(&head, g, act, keys, body, body_len);
+	if (rc == 0) {
 		call->http = http_client_call(g->node->client,
 		                              &(struct http_call_spec){
 		                                  .url = url,
 		                                  .peer = owner ? owner->name : NULL,
 		                                  .concurrency = concurrency_of(g, owner),
 		                                  .queue_max = queue_max_of(g, owner),
-		                                  .header = line,
-		                                  .n_header = h.n,
+		                                  .header = head.line,
+		                                  .n_header = head.n,
 		                                  .body = body,
 		                                  .len = body_len,
 		                                  .timeout_us = act->timeout_us,
@@ -422,7 +295,7 @@ static int start(struct call *call, const struct action *act, const char *url, s
 		                              });
 		rc = call->http ? 0 : ERR_NOMEM;
 	}
-	buf_release(&h.text);
+	call_head_release(&head);
 	return rc;
 }
 
@@ -470,7 +343,7 @@ void participant_call(struct gtx *g, const struct action *act)
 	call->one_phase = act->one_phase;
 	call->attempt = act->attempt;
 	g->note[act->branch].n_call++;
-	rc = add_url(&url, g, &g->spec.branch[act->branch], act->op);
+	rc = call_url(&url, g, &g->spec.branch[act->branch], act->op);
 	ask(call, rc == 0 && !url.failed ? url.data : NULL);
 	if (rc == 0 && would_wait_in_vain(call))
 		rc = ERR_LIMIT;

@@ -10,10 +10,19 @@
 #define LABEL_KEY_MAX   63
 #define LABEL_VALUE_MAX 255
 
-static const char *const top_members[] = {
-    "gid",   "mode",        "branches",        "timeout_ms",         "labels",
-    "retry", "interactive", "vote_timeout_ms", "on_confirm_failure", "recovery",
-    NULL};
+static const char *const top_members[] = {"gid",
+                                          "mode",
+                                          "branches",
+                                          "timeout_ms",
+                                          "labels",
+                                          "retry",
+                                          "interactive",
+                                          "vote_timeout_ms",
+                                          "on_confirm_failure",
+                                          "recovery",
+                                          "phase_timeout_ms",
+                                          "hold_ms",
+                                          NULL};
 static const char *const retry_members[] = {"initial_ms", "factor", "cap_ms", "alert_after", NULL};
 
 bool gid_valid(const char *gid, size_t len)
@@ -81,7 +90,11 @@ static enum problem read_branches(struct decoder *d, const struct json_value *ro
 	}
 	if (p == PROBLEM_NONE)
 		d->path[0] = '\0';
-	return p ? p : order_decode(d, v, out);
+	if (p == PROBLEM_NONE)
+		p = order_decode(d, v, out);
+	if (p || !d->registry)
+		return p;
+	return submission_check_peers(out, NULL, d->registry, d->complaint);
 }
 
 /* When is it closed, and how long may votes take after that: only interactive transactions ask. */
@@ -105,34 +118,13 @@ static enum problem read_interactive(struct decoder *d, const struct json_value 
 		    d, PROBLEM_UNKNOWN_MEMBER, "vote_timeout_ms",
 		    "only interactive transactions have it; here timeout_ms is the "
 		    "time for the votes");
-	if (out->mode != MODE_TWO_PHASE && json_member(root, "vote_timeout_ms"))
+	if (out->mode != MODE_TWO_PHASE && out->mode != MODE_THREE_PHASE &&
+	    json_member(root, "vote_timeout_ms"))
 		return decoder_reject(d, PROBLEM_UNKNOWN_MEMBER, "vote_timeout_ms",
 		                      "nobody votes after the commit in this mode");
 	p = decoder_read_int(d, root, "vote_timeout_ms", (int64_t[]){1, 3600000}, &vote_timeout_ms);
 	out->vote_timeout_us = vote_timeout_ms * MS_US;
 	return p;
-}
-
-/* An option of one mode, with two values; true for the second. */
-static enum problem read_option(struct decoder *d, const struct json_value *root, const char *name,
-                                const char *const value[2], bool *second)
-{
-	const struct json_value *v = json_member(root, name);
-	enum problem p;
-	const char *s;
-	size_t len;
-
-	if (!v)
-		return PROBLEM_NONE;
-	p = decoder_expect_type(d, v, JSON_T_STR, name);
-	if (p)
-		return p;
-	s = json_str(v, &len);
-	*second = strcmp(s, value[1]) == 0;
-	if (!*second && strcmp(s, value[0]) != 0)
-		return decoder_reject(d, PROBLEM_OUT_OF_RANGE, name, "it is \"%s\" or \"%s\"",
-		                      value[0], value[1]);
-	return PROBLEM_NONE;
 }
 
 static enum problem read_options(struct decoder *d, const struct json_value *root,
@@ -148,8 +140,8 @@ static enum problem read_options(struct decoder *d, const struct json_value *roo
 	if (out->mode != MODE_SAGA && json_member(root, "recovery"))
 		return decoder_reject(d, PROBLEM_UNKNOWN_MEMBER, "recovery",
 		                      "only mode \"saga\" goes forward or back");
-	p = read_option(d, root, "on_confirm_failure", confirm, &out->undo_confirms);
-	return p ? p : read_option(d, root, "recovery", recovery, &out->forward);
+	p = decoder_read_option(d, root, "on_confirm_failure", confirm, &out->undo_confirms);
+	return p ? p : decoder_read_option(d, root, "recovery", recovery, &out->forward);
 }
 
 static enum problem read_retry(struct decoder *d, const struct json_value *root,
@@ -213,16 +205,16 @@ static enum problem read_mode(struct decoder *d, const struct json_value *root, 
 
 	if (!v)
 		return decoder_reject(d, PROBLEM_MISSING_MEMBER, "mode",
-		                      "name the protocol: \"2pc\", \"tcc\" or \"saga\"");
+		                      "name the protocol: \"2pc\", \"3pc\", \"tcc\" or \"saga\"");
 	p = decoder_expect_type(d, v, JSON_T_STR, "mode");
 	if (p)
 		return p;
 	s = json_str(v, &len);
 	*out = txn_mode_parse(s);
-	if (!*out || *out == MODE_THREE_PHASE)
+	if (!*out)
 		return decoder_reject(d, PROBLEM_MODE_NOT_SUPPORTED, "mode",
 		                      "\"%.32s\" is not a mode of this version; it has \"2pc\", "
-		                      "\"tcc\" and \"saga\"",
+		                      "\"3pc\", \"tcc\" and \"saga\"",
 		                      s);
 	return PROBLEM_NONE;
 }
@@ -246,6 +238,8 @@ static enum problem read_root(struct decoder *d, const struct json_value *root,
 		p = read_interactive(d, root, out);
 	if (p == PROBLEM_NONE)
 		p = read_options(d, root, out);
+	if (p == PROBLEM_NONE)
+		p = phase_decode(d, root, out);
 	timeout_ms = out->interactive ? 60000 : 10000;
 	if (p == PROBLEM_NONE)
 		p = decoder_read_int(d, root, "timeout_ms", (int64_t[]){1, 3600000}, &timeout_ms);

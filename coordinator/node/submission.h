@@ -33,6 +33,8 @@ struct branch_spec {
 	const char *id;
 	const char *participant;    /* as the client wrote it: a name or an address */
 	const char *op_url[OP_MAX]; /* explicit addresses; NULL: participant/op */
+	const char *status_url;     /* 3pc: the same for its peers */
+	bool waits;                 /* 3pc: "on_timeout": "wait" */
 	const char *payload;        /* bytes as they came; NULL for none */
 	size_t payload_len;
 	int64_t timeout_us;
@@ -57,7 +59,9 @@ struct submission {
 	unsigned n_branch;
 	unsigned branch_cap;
 	int64_t timeout_us;
-	int64_t vote_timeout_us; /* interactive: for the votes, from the commit on */
+	int64_t vote_timeout_us;  /* interactive: for the votes, from the commit on */
+	int64_t phase_timeout_us; /* 3pc: for pre_commit */
+	int64_t hold_us;          /* 3pc: how long a participant waits for what comes after it */
 	struct retry_policy retry;
 	struct submission_pair *label;
 	size_t n_label;
@@ -78,6 +82,11 @@ enum problem submission_add_branch(const char *text, size_t len, const struct re
  * before it. `blob` may be NULL when `len` is 0. */
 enum problem submission_add_stored(const char *blob, size_t len, struct arena *arena,
                                    struct submission *sub, struct complaint *complaint) MUSTCHECK;
+
+/* The branches of a three-phase commit can be told of each other; `more` joins them, or is NULL. */
+enum problem submission_check_peers(const struct submission *sub, const struct branch_spec *more,
+                                    const struct registry *registry,
+                                    struct complaint *complaint) MUSTCHECK;
 
 /* The branch with that id, or NULL. */
 const struct branch_spec *submission_find(const struct submission *sub, const char *id);

@@ -97,6 +97,8 @@ static void same_branch(const struct branch_spec *a, const struct branch_spec *b
 {
 	must(!strcmp(a->id, b->id) && !strcmp(a->participant, b->participant));
 	must(a->timeout_us == b->timeout_us && a->payload_len == b->payload_len);
+	must(!a->status_url == !b->status_url && a->waits == b->waits);
+	must(!a->status_url || !strcmp(a->status_url, b->status_url));
 	must(a->after == b->after && a->wanted == b->wanted && a->built == b->built);
 	must(!a->payload == !b->payload);
 	must(!a->payload || memcmp(a->payload, b->payload, a->payload_len) == 0);
@@ -112,6 +114,7 @@ static void same(const struct submission *a, const struct submission *b)
 	must(!a->gid == !b->gid && (!a->gid || !strcmp(a->gid, b->gid)));
 	must(a->mode == b->mode && a->interactive == b->interactive);
 	must(a->undo_confirms == b->undo_confirms);
+	must(a->phase_timeout_us == b->phase_timeout_us && a->hold_us == b->hold_us);
 	must(a->timeout_us == b->timeout_us && a->vote_timeout_us == b->vote_timeout_us);
 	must(a->retry.initial_us == b->retry.initial_us && a->retry.factor == b->retry.factor);
 	must(a->retry.cap_us == b->retry.cap_us && a->retry.alert_after == b->retry.alert_after);
@@ -146,6 +149,7 @@ static void check_submission(const struct submission *s, const char *text, size_
 
 	must(s->mode > 0 && s->mode < MODE_MAX);
 	must(!s->undo_confirms || s->mode == MODE_TCC);
+	must(s->mode != MODE_THREE_PHASE || s->hold_us >= 2 * s->phase_timeout_us);
 	must(!s->forward || (s->mode == MODE_SAGA && !s->interactive));
 	must(s->n_branch <= TXN_BRANCH_MAX && (s->n_branch > 0 || s->interactive));
 	must(s->timeout_us >= 1000 && s->timeout_us <= INT64_C(3600000) * 1000);

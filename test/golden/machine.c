@@ -470,7 +470,7 @@ static void mode_uncovered(const struct machine *m, const struct protocol *p, st
 	for (int s = 0; s < TXN_STATE_MAX; s++) {
 		for (int e = 0; p->table[s][EV_RESUME] && e < EV_TYPE_MAX; e++) {
 			const bool *live = m->live[p->mode][s][e];
-			bool reply = (e >= EV_YES && e <= EV_CONTRACT) || e == EV_VOUCHED;
+			bool reply = event_is_reply((enum event_type)e);
 			/* Calls are under way, so that replies can get as far as the table. */
 			bool calls = p->phase[s].op != OP_NONE;
 			const char *state = txn_state_str((enum txn_state)s);

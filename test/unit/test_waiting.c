@@ -43,6 +43,7 @@ static int setup(void **state)
 	w.g.note = w.note;
 	w.g.txn.branch = w.branch;
 	w.g.txn.n_branch = N;
+	w.g.txn.mode = MODE_TWO_PHASE;
 	w.g.txn.state = TXN_COMMITTING;
 	w.g.txn.deadline_us = NOW + 7 * SECOND;
 	w.g.created_us = CREATED;
@@ -128,6 +129,33 @@ static void test_votes(void **state)
 	        "rolled back at 12:00:11.2 unless all have voted");
 }
 
+/* Undecided, though nobody may vote any more. */
+static void test_three_phase(void **state)
+{
+	struct world *w = *state;
+
+	w->g.txn.mode = MODE_THREE_PHASE;
+	w->g.entry.durable.decided_us = 0;
+	w->g.txn.state = TXN_ASKING;
+	work(w, 0, OP_CAN_COMMIT, 1, INT64_MAX);
+	says(w, "waits for stock to answer can_commit since 12:00:01.2 (1 attempt); being asked "
+	        "now; aborted at 12:00:11.2 unless all can commit");
+	w->g.txn.state = TXN_PRE_COMMITTING;
+	work(w, 0, OP_PRE_COMMIT, 1, INT64_MAX);
+	says(w, "waits for stock to answer pre_commit since 12:00:01.2 (1 attempt); being asked "
+	        "now; undecided until all have pre-committed; at 12:00:11.2 they are asked to "
+	        "abort instead");
+	w->branch[1].state = BRANCH_COMMITTED;
+	says(w, "waits for stock to answer pre_commit since 12:00:01.2 (1 attempt); being asked "
+	        "now; undecided, though account has committed by itself: committed when all have "
+	        "answered");
+	w->branch[1].state = BRANCH_VOUCHED;
+	w->g.txn.state = TXN_PRE_ABORTING;
+	work(w, 0, OP_PRE_ABORT, 1, INT64_MAX);
+	says(w, "waits for stock to answer pre_abort since 12:00:01.2 (1 attempt); being asked "
+	        "now; undecided: aborted when one of them has, committed when none can abort");
+}
+
 static void test_long_ago(void **state)
 {
 	struct world *w = *state;
@@ -188,7 +216,7 @@ int main(void)
 	    TEST(test_one_branch), TEST(test_several_branches),
 	    TEST(test_votes),      TEST(test_long_ago),
 	    TEST(test_initiator),  TEST(test_nothing_before_it_is_durable),
-	    TEST(test_end),
+	    TEST(test_end),        TEST(test_three_phase),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
