@@ -19,9 +19,14 @@ endif
 BUILD    ?= build
 WERROR   ?=
 SANITIZE ?=
-prefix   ?= /usr/local
+# Where make install puts things: PREFIX=/usr LIBDIR=/usr/lib/x86_64-linux-gnu as Debian does.
+PREFIX   ?= /usr/local
+prefix   ?= $(PREFIX)
+LIBDIR   ?= $(prefix)/lib
 DESTDIR  ?=
 VERSION  := 0.1.0
+# libassent's soname. It grows with the first release that breaks what the one before promised.
+SOVERSION := 0
 
 OPT      ?= -O2 -g
 IS_CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null | head -n 1))
@@ -97,10 +102,11 @@ UNIT_PARTS ?= $(PARTS)
 part_libs   = $(foreach p,$(1),$(if $($(p)_src),$(BUILD)/lib/part_$(p).a))
 
 assentd   := $(if $(main_src),$(BUILD)/bin/assentd)
-sdk_libs  := $(if $(sdk_src),$(BUILD)/lib/libassent.a $(BUILD)/lib/libassent.so.0)
-sdk_a     := $(firstword $(sdk_libs))
-sdk_map   := $(wildcard participants/sdk/libassent.map)
-map_flag  := $(if $(sdk_map),-Wl$(comma)--version-script=$(sdk_map))
+sdk_so    := $(BUILD)/lib/libassent.so.$(SOVERSION)
+sdk_a     := $(BUILD)/lib/libassent.a
+sdk_libs  := $(sdk_a) $(sdk_so)
+sdk_map   := $(BUILD)/gen/libassent.map
+manuals   := $(BUILD)/man/libassent.done $(BUILD)/man/assentd.8
 samples   := $(patsubst participants/samples/%.c,$(BUILD)/bin/%,$(filter-out $(service_src),$(sample_src)))
 units     := $(patsubst test/unit/%.c,$(BUILD)/test/%,$(unit_src))
 golden    := $(if $(golden_src),$(BUILD)/test/golden)
@@ -117,9 +123,9 @@ all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src
 	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src) \
 	$(limit_src) $(fuzz_src) test/fuzz/replay.c $(subject_src) $(shim_src)
 
-.PHONY: all tests subjects fuzzers deps run test lint asan fuzz fuzz-api faults model sim mutants contract golden-rewrite bench bench-scale install clean help tidy toolchain FORCE
+.PHONY: all tests subjects fuzzers deps run test lint asan fuzz fuzz-api faults model sim mutants contract golden-rewrite bench bench-scale abi show-abi valgrind install install-built uninstall clean help tidy toolchain FORCE
 
-all: $(assentd) $(sdk_libs) $(samples)
+all: $(assentd) $(sdk_libs) $(samples) $(manuals)
 
 tests: subjects $(units) $(golden) $(sim) $(benches) $(fuzzers)
 
@@ -198,11 +204,31 @@ $(eval $(call part_rule,api,$(openapi_gen)))
 $(BUILD)/lib/libassent.a: $(call objects,$(sdk_src)) $(participant_gen) $(BUILD)/sources
 	$(archive)
 
-$(BUILD)/lib/libassent.so.0: $(call objects,$(sdk_src)) $(participant_gen) $(sdk_map) $(BUILD)/sources
+# What is exported is what the header declares with ASSENT_API, and nothing else.
+$(sdk_map): participants/sdk/assent.h $(BUILD)/sources
 	@mkdir -p $(@D)
-	$(call show,LD) $(LINK) -shared -Wl,-soname,libassent.so.0 $(map_flag) \
+	$(call show,MAP) { echo 'LIBASSENT_$(SOVERSION) {' && echo 'global:' && \
+		sed -n 's/^ASSENT_API .*\(assent_[a-z0-9_]*\)(.*/\t\1;/p' $< && \
+		echo 'local:' && echo '	*;' && echo '};'; } >$@
+
+$(sdk_so): $(call objects,$(sdk_src)) $(participant_gen) $(sdk_map) $(BUILD)/sources
+	@mkdir -p $(@D)
+	$(call show,LD) $(LINK) -shared -Wl,-soname,$(@F) -Wl,--version-script=$(sdk_map) \
 		-o $@ $(filter %.o,$^) $(PKG_LIBS)
-	@ln -sf libassent.so.0 $(BUILD)/lib/libassent.so
+	@ln -sf $(@F) $(BUILD)/lib/libassent.so
+
+# The date is the source's, so that the same source gives the same page.
+date_of = $$(LC_ALL=C date -u -d @$${SOURCE_DATE_EPOCH:-$$(stat -c %Y $(1))} '+%B %-d, %Y')
+$(BUILD)/man/libassent.done: participants/sdk/man.awk participants/sdk/assent.h
+	@mkdir -p $(@D) && rm -f $(@D)/*.3
+	$(call show,MAN) LC_ALL=C awk -v dir=$(@D) -v version=$(VERSION) \
+		-v date="$(call date_of,participants/sdk/assent.h)" \
+		-f participants/sdk/man.awk participants/sdk/assent.h && touch $@
+
+$(BUILD)/man/assentd.8: coordinator/man.awk $(assentd)
+	@mkdir -p $(@D)
+	$(call show,MAN) $(assentd) --help | LC_ALL=C awk \
+		-v date="$(call date_of,coordinator/node/config.c)" -f coordinator/man.awk >$@
 
 define program
 @mkdir -p $(@D)
@@ -330,21 +356,63 @@ bench: all $(benches)
 	@exec env BUILD='$(BUILD)' /usr/bin/python3 test/bench/bench.py \
 		--participants $(PARTICIPANTS) $(ARGS)
 
-doc_dir := $(DESTDIR)$(prefix)/share/doc/assent
+# What participants built with an earlier libassent rely on, as abidiff reads it; a test compares.
+# After adding a function to assent.h; after anything else that the test complains of only together
+# with another SOVERSION, or before the first release.
+abi: $(sdk_so)
+	@$(call abi_of,$(sdk_so)) >participants/sdk/libassent.abi
+
+# On stdout; opaque structs are nobody's business.
+abi_of = mkdir -p $(BUILD)/abi && cp participants/sdk/assent.h $(BUILD)/abi/ && \
+	abidw --headers-dir $(BUILD)/abi --drop-private-types --drop-undefined-syms --no-show-locs \
+	--no-corpus-path --no-comp-dir-path --no-architecture --no-elf-needed --type-id-style hash \
+	$(1) | sed "s| path='[^']*/gen/| path='gen/|"
+show-abi:
+	@$(call abi_of,$(BUILD)/lib/libassent.so.$(SOVERSION))
+
+# libassent's unit tests under valgrind: no error, nothing lost.
+valgrind: $(filter $(BUILD)/test/test_sdk%,$(units))
+	@test/deps.sh valgrind
+	@for t in $^; do echo "== $$t" && valgrind -q --leak-check=full \
+		--show-leak-kinds=definite,indirect,possible --errors-for-leak-kinds=definite,indirect \
+		--error-exitcode=9 $$t >$(BUILD)/valgrind.log 2>&1 || \
+		{ cat $(BUILD)/valgrind.log; exit 1; }; done
+
+to_lib   := $(DESTDIR)$(LIBDIR)
+to_man   := $(DESTDIR)$(prefix)/share/man
+to_share := $(DESTDIR)$(prefix)/share/assent
+to_unit  := $(DESTDIR)$(prefix)/lib/systemd/system
+doc_dir  := $(DESTDIR)$(prefix)/share/doc/assent
+libdir_pc = $(patsubst $(prefix)/%,$${prefix}/%,$(LIBDIR))
+
 install: all
-	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/lib/pkgconfig \
-		$(DESTDIR)$(prefix)/lib/systemd/system \
-		$(DESTDIR)$(prefix)/include $(DESTDIR)$(prefix)/share/assent/sql $(doc_dir)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD) install-built
+
+# Of what is there, so that nobody's flags make it anew.
+install-built:
+	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/include $(to_lib)/pkgconfig $(to_unit) \
+		$(to_man)/man3 $(to_man)/man8 $(to_share)/sql $(doc_dir)
 	install -m 755 $(assentd) $(samples) $(DESTDIR)$(prefix)/bin/
-	install -m 644 $(sdk_libs) $(DESTDIR)$(prefix)/lib/
-	ln -sf libassent.so.0 $(DESTDIR)$(prefix)/lib/libassent.so
+	install -m 644 $(sdk_a) $(to_lib)/
+	install -m 644 $(sdk_so) $(to_lib)/libassent.so.$(VERSION)
+	ln -sf libassent.so.$(VERSION) $(to_lib)/$(notdir $(sdk_so))
+	ln -sf $(notdir $(sdk_so)) $(to_lib)/libassent.so
 	install -m 644 participants/sdk/assent.h $(DESTDIR)$(prefix)/include/
-	sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' participants/sdk/assent.pc.in \
-		>$(DESTDIR)$(prefix)/lib/pkgconfig/assent.pc
-	sed -e 's|@prefix@|$(prefix)|' coordinator/assentd.service \
-		>$(DESTDIR)$(prefix)/lib/systemd/system/assentd.service
-	cp -R sql/coordinator sql/participant $(DESTDIR)$(prefix)/share/assent/sql/
+	sed -e 's|@prefix@|$(prefix)|' -e 's|@libdir@|$(libdir_pc)|' -e 's|@version@|$(VERSION)|' \
+		participants/sdk/assent.pc.in >$(to_lib)/pkgconfig/assent.pc
+	sed -e 's|@prefix@|$(prefix)|' coordinator/assentd.service >$(to_unit)/assentd.service
+	cp -R sql/coordinator sql/participant $(to_share)/sql/
+	cp -P $(BUILD)/man/*.3 $(to_man)/man3/
+	install -m 644 $(BUILD)/man/assentd.8 $(to_man)/man8/
 	install -m 644 README.md LICENSE api/openapi.yaml api/openapi.json $(doc_dir)/
+
+# What the install of this version has put there.
+uninstall:
+	cd $(DESTDIR)$(prefix)/bin && rm -f $(notdir $(assentd) $(samples))
+	cd $(to_lib) && rm -f libassent.a libassent.so libassent.so.* pkgconfig/assent.pc
+	rm -f $(DESTDIR)$(prefix)/include/assent.h $(to_unit)/assentd.service $(to_man)/man8/assentd.8
+	cd $(to_man)/man3 && rm -f assent.3 assent_*.3
+	rm -rf $(to_share) $(doc_dir)
 
 clean:
 	rm -rf $(BUILD)
@@ -366,5 +434,7 @@ help:
 	@echo 'make contract        after changing api/openapi.yaml or the table of problems'
 	@echo 'make bench           measure'
 	@echo 'make bench-scale     measure with a million stored, 100,000 unfinished, bursts, overload'
-	@echo 'make install         DESTDIR= prefix=/usr/local'
+	@echo 'make abi             record the binary interface of libassent, after adding to assent.h'
+	@echo 'make valgrind        the unit tests of libassent under valgrind'
+	@echo 'make install         DESTDIR= PREFIX=/usr/local LIBDIR=PREFIX/lib; make uninstall'
 	@echo 'make clean'

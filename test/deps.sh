@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages a task needs and says nothing when they are there.
 #
-#   test/deps.sh [build|run|test|lint|fuzz|runtime]...      default: build run test
+#   test/deps.sh [build|run|test|lint|fuzz|valgrind|runtime]...      default: build run test
 #
 # PostgreSQL is wanted for its programs only: no system cluster is created, none is touched.
 set -eu
@@ -10,7 +10,8 @@ build='gcc libc6-dev make pkg-config libmicrohttpd-dev libjansson-dev libpq-dev 
 	libcurl4-openssl-dev libssl-dev'
 run='postgresql postgresql-contrib python3 python3-psycopg2 python3-requests'
 test='libcmocka-dev binutils git curl python3-pytest python3-yaml python3-jsonschema python3-venv docker-compose
-	libfaketime spin'
+	libfaketime spin g++ abigail-tools mandoc'
+valgrind='valgrind libc6-dbg'
 fuzz='clang libclang-rt-14-dev'
 lint='clang clang-format clang-tidy git shellcheck'
 runtime='libmicrohttpd12 libjansson4 libpq5 libuv1 libcurl4 libssl3 ca-certificates curl'
@@ -23,6 +24,7 @@ for group in "$@"; do
 	run) wanted="$wanted $run" ;;
 	test) wanted="$wanted $test" ;;
 	runtime) wanted="$wanted $runtime" ;;
+	valgrind) wanted="$wanted $valgrind" ;;
 	fuzz) wanted="$wanted $fuzz" ;;
 	lint) wanted="$wanted $lint" ;;
 	*) echo "deps.sh: no such group: $group" >&2 && exit 2 ;;
