@@ -208,7 +208,9 @@ $(BUILD)/lib/libassent.a: $(call objects,$(sdk_src)) $(participant_gen) $(BUILD)
 $(sdk_map): participants/sdk/assent.h $(BUILD)/sources
 	@mkdir -p $(@D)
 	$(call show,MAP) { echo 'LIBASSENT_$(SOVERSION) {' && echo 'global:' && \
-		sed -n 's/^ASSENT_API .*\(assent_[a-z0-9_]*\)(.*/\t\1;/p' $< && \
+		awk '/^ASSENT_API / { declaring = 1 } \
+		declaring && match($$0, /assent_[a-z0-9_]+\(/) { \
+			print "\t" substr($$0, RSTART, RLENGTH - 1) ";"; declaring = 0 }' $< && \
 		echo 'local:' && echo '	*;' && echo '};'; } >$@
 
 $(sdk_so): $(call objects,$(sdk_src)) $(participant_gen) $(sdk_map) $(BUILD)/sources

@@ -106,12 +106,15 @@ function end_block(  n, line, i, s)
 	if (code != "") {
 		n = split(code, line, "\n")
 		for (i = 1; i <= n; i++) {
-			if (line[i] !~ /^ASSENT_API /)
-				continue
-			if (!match(line[i], /assent_[a-z0-9_]+\(/))
-				fail("no function on a line with ASSENT_API: " line[i])
-			name[++n_name] = substr(line[i], RSTART, RLENGTH - 1)
+			if (line[i] ~ /^ASSENT_API /)
+				declaring = 1
+			if (declaring && match(line[i], /assent_[a-z0-9_]+\(/)) {
+				name[++n_name] = substr(line[i], RSTART, RLENGTH - 1)
+				declaring = 0
+			}
 		}
+		if (declaring)
+			fail("no function after ASSENT_API: " code)
 		body = body literal(code)
 	}
 	if (comment != "")

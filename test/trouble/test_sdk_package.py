@@ -72,7 +72,7 @@ def test_everything_is_in_its_place(installed):
     dynamic = run("readelf", "-d", installed.libdir + "/libassent.so").stdout
     assert "Library soname: [libassent.so.0]" in dynamic
     with open(HEADER, encoding="utf-8") as f:
-        declared = set(re.findall(r"^ASSENT_API .*?(assent_\w+)\(", f.read(), re.M))
+        declared = set(re.findall(r"^ASSENT_API [^(]*?(assent_\w+)\(", f.read(), re.M))
     exported = run("nm", "-D", "--defined-only", installed.libdir + "/libassent.so.0").stdout
     assert {line.split()[-1] for line in exported.splitlines() if " A " not in line} == {
         name + "@@LIBASSENT_0" for name in declared}
@@ -234,7 +234,7 @@ def test_manual_pages(installed):
     lint = run("mandoc", "-T", "lint", "-W", "warning", *pages, status=None)
     assert not lint.stdout + lint.stderr
     with open(HEADER, encoding="utf-8") as f:
-        declared = re.findall(r"^ASSENT_API .*?(assent_\w+)\(", f.read(), re.M)
+        declared = re.findall(r"^ASSENT_API [^(]*?(assent_\w+)\(", f.read(), re.M)
     for name in declared:
         text = run("mandoc", "-T", "ascii", "%s/man3/%s.3" % (man, name)).stdout
         text = re.sub(".\b", "", text)
