@@ -7,7 +7,11 @@ import pytest
 
 from harness.load import crash
 from harness.participant import Answer, Gate
+from harness.signature import signature
+from harness.system import Assentd
+from harness.tokens import write_secret
 from harness.wait import wait_until
+from test_config import Configured
 
 QUICK = {"initial_ms": 10, "cap_ms": 100, "alert_after": 3}
 AMPLE_MS = 60000  # no deadline passes because the machine is busy
@@ -124,15 +128,43 @@ def test_readers_alone(api, part, gid):
     assert heard(part, gid) == {"a": ["can_commit"], "b": ["can_commit"]}
 
 
-def test_names_are_called_at_their_addresses(guard, part, gid):
-    from harness.system import Assentd
-    args = ["--participant.stock", part.url("s"), "--participant.account", part.url("deep/er")]
-    assentd = Assentd(guard, args=args).start()
-    branches = [{"id": "stock", "participant": "stock"}, {"id": "acc", "participant": "account"}]
-    reply = submit(assentd.client, gid, three(part, branches=branches))
-    assert reply["outcome"] == "committed"
-    call = part.calls("s", "pre_commit")[0]
-    assert call.headers["Assent-Peers"] == "acc=" + part.url("deep/er", "status")
+def test_a_peer_without_an_address_is_not_left_out(guard, part, gids):
+    """Its address went with the configuration: the others would decide without it."""
+    stock, account = ("participant.%s = %s" % (n, part.url(u)) for n, u in (
+        ("stock", "s"), ("account", "deep/er")))
+    daemon = Configured(guard, stock, account).start()
+    hold, body = Gate(), three(part, branches=[{"id": "a", "participant": "stock"},
+                                               {"id": "b", "participant": "account"}])
+    part.on("s", "can_commit", Answer(gate=hold), Answer(200))
+    gid = gids()
+    assert daemon.client.put(gid, body).status == 202
+    part.wait_calls(1, "deep/er", "can_commit")
+    wait_until(lambda: states(daemon.client.txn(gid))["b"] == "can_commit", 15, "the first yes")
+    daemon.reload(stock)
+    hold.open()
+    wait_until(lambda: daemon.said("a peer of it has no address now"), 15, "a call not made")
+    assert not part.calls("s", "pre_commit", gid)
+    daemon.reload(stock, account)
+    assert daemon.client.ended(gid)["outcome"] == "committed"
+    call = part.calls("s", "pre_commit", gid)[0]
+    assert call.headers["Assent-Peers"] == "b=" + part.url("deep/er", "status")
+
+
+def test_an_intent_is_signed_as_one(guard, part, gid):
+    """Repeated by somebody without its header it is not the decision that a vouched one obeys."""
+    secret = "another-secret-of-a-service"
+    path = write_secret(guard.path("secret"), secret)
+    assentd = Assentd(guard, args=["--signing-secret-file", path]).start()
+    part.on("b", "pre_commit", NO)
+    part.on("a", "abort", Answer(503), Answer(200))
+    assert submit(assentd.client, gid, three(part, "a", "b"))["outcome"] == "aborted"
+    for call in part.calls(gid=gid):
+        h, intent = call.headers, call.headers["Assent-Intent"]
+        op = h["webhook-id"].split("/")[3]
+        assert op == ("pre_abort" if intent else call.op)
+        assert h["webhook-signature"] == signature(
+            secret, h["webhook-id"], h["webhook-timestamp"], call.body)
+    assert len({c.headers["webhook-id"] for c in part.calls(gid=gid)}) == len(part.calls(gid=gid))
 
 
 # --- it does not -------------------------------------------------------------------------------
@@ -244,7 +276,7 @@ def test_found_committed_while_pre_committing(api, part, gid):
                lambda: api.txn(gid))
     assert api.decision(gid)["decision"] == "pending"
     last = part.calls("stock", "pre_commit", gid)[-1]
-    assert int(last.headers["Assent-Timeout-Ms"]) > 0
+    assert int(last.headers["Assent-Timeout-Ms"]) == 3000  # of the call: nothing else ends
     part.on("stock", "pre_commit", Answer(200))
     txn = api.ended(gid)
     assert txn["outcome"] == "committed" and not alerts(api, gid)
@@ -308,37 +340,58 @@ def test_against_the_decision(api, part, gid, op, answer, state):
 # --- kill -9 -----------------------------------------------------------------------------------
 
 
-def test_killed_while_asking(fresh, part, gid):
-    hold = Gate()
-    part.on("b", "can_commit", Answer(gate=hold), Answer(200))
-    fresh.client.put(gid, three(part, "a", "b"))
-    part.wait_calls(1, "b", "can_commit")
-    assert fresh.state(gid) == "asking"
-    crash(fresh)
-    hold.open()
-    assert fresh.client.ended(gid)["outcome"] == "committed"
-    assert len(part.calls("a", "can_commit")) == 2 and not part.calls(op="abort")
+# In which state; which call is under way, without an answer; what it is answered afterwards; the other
+# branch's answers to the same; what comes of it.
+KILLED = (
+    ("asking", "can_commit", Answer(200), Answer(200), "committed"),
+    ("asking", "can_commit", NO, Answer(200), "aborted"),
+    ("pre_committing", "pre_commit", Answer(200), Answer(200), "committed"),
+    ("pre_committing", "pre_commit", COMMITTED, Answer(200), "committed"),
+    ("pre_committing", "pre_commit", Answer(200), COMMITTED, "committed"),
+    ("pre_committing", "pre_commit", NO, Answer(200), "aborted"),
+    ("pre_aborting", "abort", VOUCHED, VOUCHED, "committed"),
+    ("pre_aborting", "abort", COMMITTED, VOUCHED, "committed"),
+    ("pre_aborting", "abort", Answer(200), VOUCHED, "aborted"),
+    ("committing", "do_commit", Answer(200), Answer(200), "committed"),
+    ("aborting", "abort", Answer(200), Answer(200), "aborted"),
+)
 
 
-@pytest.mark.parametrize("answer, outcome", [
-    (Answer(200), "committed"), (COMMITTED, "committed"), (NO, "aborted")])
-def test_killed_while_pre_committing(fresh, part, gid, answer, outcome):
-    """Asked again, with a fresh deadline, whatever has passed: the answers say how it stands."""
-    hold = Gate()
-    part.on("b", "pre_commit", Answer(gate=hold), answer)
-    fresh.client.put(gid, three(part, "a", "b"))
-    part.wait_calls(1, "b", "pre_commit")
-    assert fresh.state(gid) == "pre_committing"
+def test_killed_in_every_state(fresh, part, gids):
+    """Asked again; pre_committing with a fresh deadline, however long it was away."""
+    hold, found = Gate(), []
+    for i, (state, op, answer, other, outcome) in enumerate(KILLED):
+        gid, a, b = gids(), "a%d" % i, "b%d" % i
+        part.on(a, op, other)
+        part.on(b, op, Answer(gate=hold), answer, Answer(200))
+        if state == "pre_aborting":
+            part.on(a, op, other, other, Answer(200))  # before, after, and when it is decided
+            part.on(b, "pre_commit", NO)
+        elif state == "aborting":
+            part.on(a, "can_commit", NO)
+        fresh.client.put(gid, three(part, branches=[
+            part.branch(a), part.branch(b, timeout_ms=AMPLE_MS)]))
+        found.append((gid, a, b, state, op, outcome))
+    for gid, a, b, state, op, _ in found:
+        part.wait_calls(1, b, op)
+        part.wait_calls(1, a, op)
+        assert fresh.state(gid) == state
     fresh.kill9()
-    fresh.db.query("UPDATE assent.txn SET deadline_at = now() - interval '1 hour'")
+    fresh.db.query("UPDATE assent.txn SET deadline_at = now() - interval '1 hour'"
+                   " WHERE state = 16")
+    n = {b: len(part.calls(b)) for _, _, b, _, _, _ in found}
     fresh.start()
     hold.open()
-    txn = fresh.client.ended(gid)
-    assert txn["outcome"] == outcome
-    again = part.calls("a", "pre_commit")[1]
-    assert again.headers["Assent-Peers"] == "b=" + part.url("b", "status")
-    assert int(again.headers["Assent-Timeout-Ms"]) > AMPLE_MS / 2
-    assert txn["deadline_at"] > txn["created_at"]
+    for gid, a, b, state, op, outcome in found:
+        txn = fresh.client.ended(gid)
+        assert (txn["outcome"], states(txn)) == (outcome, {a: outcome, b: outcome}), (state, txn)
+        again = part.calls(b)[n[b]]
+        assert again.op == op, (state, part.calls(b))
+        if state == "pre_committing":
+            assert again.headers["Assent-Peers"] == "%s=%s" % (a, part.url(a, "status"))
+            assert int(again.headers["Assent-Timeout-Ms"]) > AMPLE_MS / 2
+        assert bool(intents(part, gid)) == (state == "pre_aborting" or (
+            state == "pre_committing" and outcome == "aborted")), state
 
 
 def test_killed_with_one_found_committed(fresh, part, gid):
@@ -355,42 +408,6 @@ def test_killed_with_one_found_committed(fresh, part, gid):
     part.on("b", "pre_commit", Answer(200))
     assert fresh.client.ended(gid)["outcome"] == "committed"
     assert len(part.calls("a")) == 2 and not part.calls(op="abort")
-
-
-@pytest.mark.parametrize("answer, outcome", [(VOUCHED, "committed"), (Answer(200), "aborted"),
-                                             (COMMITTED, "committed")])
-def test_killed_with_an_intent_under_way(fresh, part, gid, answer, outcome):
-    hold = Gate()
-    part.on("a", "abort", VOUCHED)
-    part.on("b", "pre_commit", NO)
-    part.on("b", "abort", Answer(gate=hold), answer)
-    fresh.client.put(gid, three(part, "a", "b"))
-    part.wait_calls(1, "b", "abort")
-    assert fresh.state(gid) == "pre_aborting"
-    if outcome == "aborted":
-        part.on("a", "abort", Answer(200))
-    crash(fresh)
-    hold.open()
-    txn = fresh.client.ended(gid)
-    assert (txn["outcome"], states(txn)) == (outcome, {"a": outcome, "b": outcome})
-    assert intents(part, gid, "b") and len(intents(part, gid, "a")) >= 1
-    assert part.calls("a", "pre_commit")[1:] == []
-
-
-@pytest.mark.parametrize("op, outcome", [("do_commit", "committed"), ("abort", "aborted")])
-def test_killed_after_the_decision(fresh, part, gid, op, outcome):
-    hold = Gate()
-    for name in ("a", "b"):
-        part.on(name, op, Answer(gate=hold), Answer(200))
-    if op == "abort":
-        part.on("b", "can_commit", NO)
-    fresh.client.put(gid, three(part, "a", "b"))
-    part.wait_calls(2, op=op)
-    crash(fresh)
-    hold.open()
-    txn = fresh.client.ended(gid)
-    assert (txn["outcome"], states(txn)) == (outcome, {"a": outcome, "b": outcome})
-    assert not intents(part, gid)
 
 
 # --- interactive -------------------------------------------------------------------------------

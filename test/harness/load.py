@@ -15,14 +15,15 @@ def two(part, **members):
                  "branches": [part.branch("a"), part.branch("b")]}, **members)
 
 
-DECIDED = ("commit", "rollback", "confirm", "cancel", "compensate")
+DECIDED = ("commit", "rollback", "confirm", "cancel", "compensate", "do_commit", "abort")
 
 
 def told(part):
     """What each branch of each transaction was told to do in the end."""
     heard = {}
     for call in part.calls():
-        if call.op in DECIDED and "Assent-One-Phase" not in call.headers:
+        open_still = "Assent-One-Phase" in call.headers or "Assent-Intent" in call.headers
+        if call.op in DECIDED and not open_still:
             heard.setdefault((call.headers["Assent-Gid"], call.name), set()).add(call.op)
     return heard
 

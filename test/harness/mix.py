@@ -21,14 +21,16 @@ from .wait import wait_until
 
 ENDED = ("committed", "aborted", "mixed")
 KINDS = ("pair", "refused", "single", "tried", "look", "slow", "clumsy", "grown", "undone", "frozen",
-         "left", "empty", "declined", "thawed", "steps", "back")
-ABORTED = ("refused", "undone", "left", "declined", "thawed", "back")
-VOTES = ("prepare", "try", "action")
+         "left", "empty", "declined", "thawed", "steps", "back", "held", "doubted", "vouched")
+ABORTED = ("refused", "undone", "left", "declined", "thawed", "back", "doubted")
+VOTES = ("prepare", "try", "action", "can_commit", "pre_commit")
 TOLD = {"2pc": {"committed": {"commit"}, "aborted": {"rollback"}},
         "tcc": {"committed": {"confirm"}, "aborted": {"cancel"}},
-        "saga": {"committed": set(), "aborted": {"compensate"}}}
+        "saga": {"committed": set(), "aborted": {"compensate"}},
+        "3pc": {"committed": {"do_commit"}, "aborted": {"abort"}}}
 PLENTY = 1000000  # of everything in the shop at first
 AMPLE_MS = 600000  # no deadline may pass because the machine is busy
+THREE = {"mode": "3pc", "phase_timeout_ms": AMPLE_MS}
 
 
 def fill(shop):
@@ -39,8 +41,9 @@ def fill(shop):
 class Party(Participant):
     """What they do follows from their names: `yes`; `no` refuses; `look` is read-only; `slow` has
     to be asked twice to prepare or try; `clumsy` answers the first decision with a mistake (an alert,
-    closed by the second); `dozy` wants to hear the decision again, but later. Two branches of one
-    transaction are told apart by a suffix: yes-2."""
+    closed by the second); `dozy` wants to hear the decision again, but later; `shy` can commit and
+    refuses to pre-commit, and so does `firm`, which takes no intent, as if it had told a peer that it
+    has pre-committed. Two branches of one transaction are told apart by a suffix: yes-2."""
 
     def arrived(self, call):
         super().arrived(call)
@@ -48,6 +51,10 @@ class Party(Participant):
         first = len(self.calls(call.name, call.op, gid)) == 1
         if role == "no" and call.op in VOTES:
             return Answer(409, '{"reason":"no"}')
+        if role in ("shy", "firm") and call.op == "pre_commit":
+            return Answer(409)
+        if role == "firm" and call.headers["Assent-Intent"]:
+            return Answer(409, '{"outcome":"pre_committed"}')
         if role == "look" and call.op in VOTES:
             return Answer(200, '{"vote":"read_only"}')
         if role == "slow" and call.op in VOTES and first:
@@ -159,6 +166,16 @@ class Client:
     def declined(self, gid):
         self.submit(gid, "yes", "no", mode="tcc")
 
+    def held(self, gid):
+        """Three phases."""
+        self.submit(gid, "slow", "look", "clumsy", **THREE)
+
+    def doubted(self, gid):
+        self.submit(gid, "slow", "shy", **THREE)
+
+    def vouched(self, gid):
+        self.submit(gid, "firm", "firm-2", **THREE)
+
     def parked(self, gid):
         """Nobody may wait for it."""
         self.submit(gid, "yes", "dozy", wait=None)
@@ -253,13 +270,18 @@ class Mix:
         for call in calls:
             asked = call.op in VOTES or "Assent-One-Phase" in call.headers
             known = state.get(call.headers["Assent-Gid"])
-            if asked:
+            if call.op == "pre_commit" or "Assent-Intent" in call.headers:
+                assert known not in (None, "active", "asking"), (call, known)
+                assert call.op != "abort" or known != "pre_committing", (call, known)
+            elif asked:
                 assert known not in (None, "active"), (call, call.headers["Assent-Gid"], known)
             else:
                 wanted = {"commit": ("committing", "committed"),
                           "confirm": ("confirming", "committed"),
                           "cancel": ("cancelling", "aborted"),
                           "compensate": ("compensating", "aborted"),
+                          "do_commit": ("committing", "committed"),
+                          "abort": ("aborting", "aborted"),
                           "rollback": ("aborting", "aborted")}[call.op]
                 assert known in wanted, (call, call.headers["Assent-Gid"], known)
 
