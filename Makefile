@@ -75,6 +75,7 @@ core_src  := $(wildcard coordinator/core/*.c)
 io_src    := $(wildcard coordinator/io/*.c)
 node_src  := $(filter-out $(main_src),$(wildcard coordinator/node/*.c))
 api_src   := $(wildcard api/*.c)
+cli_src   := $(wildcard api/cli/*.c)
 
 sdk_src     := $(wildcard participants/sdk/*.c)
 sample_src  := $(wildcard participants/samples/*.c)
@@ -119,13 +120,13 @@ fuzz_main := $(if $(with_fuzzer),,test/fuzz/replay.c)
 subjects  := $(patsubst test/sdk/%.c,$(BUILD)/test/%,$(subject_src))
 shims     := $(patsubst test/shim/%.c,$(BUILD)/test/%.so,$(shim_src))
 
-all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(main_src) $(sdk_src) \
+all_src   := $(base_src) $(core_src) $(io_src) $(node_src) $(api_src) $(cli_src) $(main_src) $(sdk_src) \
 	$(sample_src) $(unit_src) $(helper_src) $(golden_src) $(sim_src) $(bench_src) \
 	$(limit_src) $(fuzz_src) test/fuzz/replay.c $(subject_src) $(shim_src)
 
 .PHONY: all tests subjects fuzzers deps run test lint asan fuzz fuzz-api faults model sim mutants contract golden-rewrite bench bench-scale abi show-abi valgrind install install-built uninstall clean help tidy toolchain FORCE
 
-all: $(assentd) $(sdk_libs) $(samples) $(manuals)
+all: $(assentd) $(assent) $(sdk_libs) $(samples) $(manuals)
 
 tests: subjects $(units) $(golden) $(sim) $(benches) $(fuzzers)
 
@@ -239,6 +240,9 @@ $(call show,LD) $(LINK) -pie -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %
 endef
 
 $(BUILD)/bin/assentd: $(call objects,$(main_src)) $(call part_libs,$(PARTS))
+	$(program)
+
+$(BUILD)/bin/assent: $(call objects,$(cli_src)) $(call part_libs,base io node)
 	$(program)
 
 $(samples): $(BUILD)/bin/%: $(BUILD)/obj/participants/samples/%.o $(call objects,$(service_src)) $(sdk_a)
@@ -393,8 +397,9 @@ install: all
 # Of what is there, so that nobody's flags make it anew.
 install-built:
 	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/include $(to_lib)/pkgconfig $(to_unit) \
-		$(to_man)/man3 $(to_man)/man8 $(to_share)/sql $(doc_dir)
-	install -m 755 $(assentd) $(samples) $(DESTDIR)$(prefix)/bin/
+		$(to_man)/man1 $(to_man)/man3 $(to_man)/man8 \
+		$(to_share)/sql $(doc_dir)
+	install -m 755 $(assentd) $(assent) $(samples) $(DESTDIR)$(prefix)/bin/
 	install -m 644 $(sdk_a) $(to_lib)/
 	install -m 644 $(sdk_so) $(to_lib)/libassent.so.$(VERSION)
 	ln -sf libassent.so.$(VERSION) $(to_lib)/$(notdir $(sdk_so))
@@ -404,15 +409,17 @@ install-built:
 		participants/sdk/assent.pc.in >$(to_lib)/pkgconfig/assent.pc
 	sed -e 's|@prefix@|$(prefix)|' coordinator/assentd.service >$(to_unit)/assentd.service
 	cp -R sql/coordinator sql/participant $(to_share)/sql/
+	install -m 644 api/cli/assent.1 $(to_man)/man1/
 	cp -P $(BUILD)/man/*.3 $(to_man)/man3/
 	install -m 644 $(BUILD)/man/assentd.8 $(to_man)/man8/
 	install -m 644 README.md LICENSE api/openapi.yaml api/openapi.json $(doc_dir)/
 
 # What the install of this version has put there.
 uninstall:
-	cd $(DESTDIR)$(prefix)/bin && rm -f $(notdir $(assentd) $(samples))
+	cd $(DESTDIR)$(prefix)/bin && rm -f $(notdir $(assentd) $(assent) $(samples))
 	cd $(to_lib) && rm -f libassent.a libassent.so libassent.so.* pkgconfig/assent.pc
-	rm -f $(DESTDIR)$(prefix)/include/assent.h $(to_unit)/assentd.service $(to_man)/man8/assentd.8
+	rm -f $(DESTDIR)$(prefix)/include/assent.h $(to_unit)/assentd.service $(to_man)/man8/assentd.8 \
+		$(to_man)/man1/assent.1
 	cd $(to_man)/man3 && rm -f assent.3 assent_*.3
 	rm -rf $(to_share) $(doc_dir)
 

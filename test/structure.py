@@ -33,9 +33,9 @@ MAY_INCLUDE = {
 }
 THIRD_PARTY = {
     "microhttpd.h": r"coordinator/io/http_(server|private|watch)\.[ch]",
-    "curl/": r"coordinator/io/(http_client\.c|targets\.c|transfer(_error)?\.[ch])",
+    "curl/": r"coordinator/io/(http_client\.c|targets\.c|transfer(_error)?\.[ch])|api/cli/exchange\.c",
     "libpq-fe.h": r"coordinator/io/pg(_\w+)?\.[ch]",
-    "jansson.h": r"coordinator/io/json\.c",
+    "jansson.h": r"coordinator/io/json\.c|api/cli/(check_options|judge|report)\.c",
     "uv.h": r"coordinator/io/loop\.c",
     "openssl/": r"coordinator/io/digest\.c",
 }

@@ -47,6 +47,7 @@ class Call:
         self.name, self.op, self.body = name, op, body
         self.method, self.path = handler.command, handler.path
         self.headers, self.client = handler.headers, handler.client_address
+        self.connection = getattr(handler, "connection", None)
         self.at = time.monotonic()
 
     def __repr__(self):
@@ -55,6 +56,8 @@ class Call:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body go in two packets; the second would wait for the acknowledgement of the first.
+    disable_nagle_algorithm = True
 
     def do_any(self):
         length = int(self.headers.get("Content-Length") or 0)
