@@ -3,7 +3,8 @@
  *
  * A participant gets the work of one branch as calls: `prepare` (do it, but keep it open), then
  * `commit` or `rollback`; or `try`, then `confirm` or `cancel`; or a saga's `action`, and perhaps
- * `compensate`. They may come twice, late and out of order. libassent answers them as
+ * `compensate`; or, under three-phase commit, `can_commit`, `pre_commit`, then `do_commit` or
+ * `abort`. They may come twice, late and out of order. libassent answers them as
  * participants/README.md demands, so that a service only says what its work is:
  *
  *	server = assent_server_new(&options, &err);
@@ -14,7 +15,7 @@
  *
  * With an HTTP server of your own: assent_call_new, then assent_prepare, assent_commit and
  * assent_rollback (under TCC and for a saga assent_run_once), then send what assent_reply_status
- * and _body say.
+ * and _body say. And now and then assent_participant_tick, for what nobody finishes.
  * To start a global transaction: assent_txn_new, assent_txn_add_branch, assent_submit; or, branch
  * by branch, assent_begin, assent_enlist, assent_request_commit.
  *
@@ -71,13 +72,18 @@ typedef const char *assent_header_fn(void *ctx, const char *name);
  * ASSENT_E_NOMEM: answer 503. */
 ASSENT_API int assent_call_new(struct assent_call **call, assent_header_fn *header, void *ctx,
                                const void *body, size_t len, struct assent_error *err);
+/* A peer's question, GET <address>/status: `parameter` gives the decoded values of the query
+ * string's cluster, namespace, gid and branch. Errors as above. */
+ASSENT_API int assent_call_new_status(struct assent_call **call, assent_header_fn *parameter,
+                                      void *ctx, struct assent_error *err);
 ASSENT_API void assent_call_free(struct assent_call *call);
 
 ASSENT_API const char *assent_call_cluster(const struct assent_call *call);
 ASSENT_API const char *assent_call_namespace(const struct assent_call *call);
 ASSENT_API const char *assent_call_gid(const struct assent_call *call);
 ASSENT_API const char *assent_call_branch(const struct assent_call *call);
-/* "prepare", "commit", "rollback", "try", "confirm", "cancel", "action", "compensate", ... */
+/* "prepare", "commit", "rollback", "try", "confirm", "cancel", "action", "compensate",
+ * "can_commit", "pre_commit", "do_commit", "abort", "status". */
 ASSENT_API const char *assent_call_op(const struct assent_call *call);
 ASSENT_API int assent_call_attempt(const struct assent_call *call);
 /* A commit that does the work too (`Assent-One-Phase: true`): 1 or 0. */
@@ -190,6 +196,92 @@ ASSENT_API void assent_rollback(PGconn *conn, const struct assent_call *call,
 ASSENT_API void assent_run_once(PGconn *conn, const struct assent_call *call, assent_work_fn *work,
                                 void *ctx, struct assent_reply *reply);
 
+/* ---- three-phase commit (participants/README.md, "Three-phase commit") ---------------------- */
+
+/* The calls of a branch under three-phase commit; `conn` and `reply` as for assent_prepare, and each
+ * may be repeated, from any process, in any order. A branch that uses them needs
+ * assent_participant_tick as well: it must end when nobody calls any more.
+ *
+ * A reply to do_commit, abort or pre_commit has "heuristic": true and the reason when the branch has
+ * been decided without the coordinator.
+ *
+ * can_commit: runs `check`, unless it is NULL, in a read-only transaction that is rolled back, and
+ * remembers for `Assent-Hold-Ms` that it was asked. 200; {"vote": "read_only"} from
+ * ASSENT_READ_ONLY: nothing more comes; 409 refused, too late or {"outcome": "aborted"}; 503. */
+ASSENT_API void assent_can_commit(PGconn *conn, const struct assent_call *call,
+                                  assent_work_fn *check, void *ctx, struct assent_reply *reply);
+/* pre_commit: runs `work` and PREPARE TRANSACTION, and holds it for `Assent-Hold-Ms` (the database's
+ * clock) before the branch looks for an end by itself. ASSENT_READ_ONLY counts as ASSENT_YES. 200;
+ * 409 refused (which binds nobody) or too late; 409 {"outcome": "aborted"} or "committed" when the
+ * branch has ended so; 503. */
+ASSENT_API void assent_pre_commit(PGconn *conn, const struct assent_call *call,
+                                  assent_work_fn *work, void *ctx, struct assent_reply *reply);
+/* do_commit: 200, also when it was committed before; 409 {"outcome": "aborted"} when it was aborted,
+ * and also when it was never pre-committed: from then on it is aborted; 503. */
+ASSENT_API void assent_do_commit(PGconn *conn, const struct assent_call *call,
+                                 struct assent_reply *reply);
+/* abort: undoes, and shuts out a pre_commit that is running or comes later. 200; 409 {"outcome":
+ * "committed"}; 503. With `Assent-Intent: true` it is a wish: 409 {"outcome": "pre_committed"} when
+ * a peer has been told that the branch is pre-committed, and may have committed because of it. */
+ASSENT_API void assent_abort(PGconn *conn, const struct assent_call *call,
+                             struct assent_reply *reply);
+/* status, a peer's question (assent_call_new_status): 200 {"cluster", "gid", "branch", "state":
+ * "committed", "aborted" or "pre_committed"}, 503. Not only a question: what is not pre-committed is
+ * aborted before the answer, and what is takes no wish to abort any more. Whoever may ask may abort:
+ * with a secret, verify it as any other call. */
+ASSENT_API void assent_status(PGconn *conn, const struct assent_call *call,
+                              struct assent_reply *reply);
+
+/* ---- what nobody finishes (participants/README.md, "Branches that nobody finishes") ---------- */
+
+struct assent_participant;
+
+struct assent_participant_options {
+	/* "http://a:7470", several nodes separated by blanks or commas; at most 8. Of all clusters
+	 * that call this service: a branch whose coordinator is not here seems left alone. Required,
+	 * and never taken from a call. */
+	const char *coordinators;
+	const char *token_file;  /* for the coordinator, as assent_client_load_token; or NULL */
+	const char *secret_file; /* questions to peers are signed with it; or NULL */
+	const char *cluster;     /* leave other clusters' branches alone; NULL: all */
+	unsigned ask_ms;         /* how long to wait for an answer; 0 for 2000 */
+	unsigned retry_ms;       /* how long until a branch is looked at again; 0 for 2000 */
+	unsigned budget_ms;      /* no new batch of branches after that; 0 for 10000 */
+};
+
+#define ASSENT_ORPHAN_MAX 8
+
+/* What a tick has done. Caller's storage. */
+struct assent_tick_report {
+	unsigned n_swept;     /* finished as was decided; asked and never gone on with: aborted */
+	unsigned n_waiting;   /* looked at in vain: later again */
+	unsigned n_heuristic; /* decided without the coordinator */
+	unsigned n_failed;    /* could not be finished: later again */
+	/* Prepared transactions that no row of assent_participant.branch knows: nobody but you will
+	 * finish them. And those that the coordinator does not know: they were rolled back. */
+	unsigned n_orphan;
+	char orphan[ASSENT_ORPHAN_MAX][200]; /* the first of their names */
+	char heuristic[512];                 /* the last of n_heuristic, for people */
+	char failure[256];                   /* the last of n_failed, for people */
+};
+
+/* Strings and files are read here. ASSENT_E_INVALID, ASSENT_E_SYSTEM, ASSENT_E_NOMEM. */
+ASSENT_API int assent_participant_new(struct assent_participant **participant,
+                                      const struct assent_participant_options *options,
+                                      struct assent_error *err);
+ASSENT_API void assent_participant_free(struct assent_participant *participant);
+/* One round for every branch in conn's database whose time has come: prepared and past the time of
+ * its vote (2pc) or its hold time (3pc), asked and never gone on with, or decided and not finished.
+ * The coordinator is asked, under three-phase commit then the peers. Transactions of other clusters,
+ * other databases and other programs are not touched. Call it when the service starts and every
+ * second or so, from as many processes as there are; one thread at a time for one `participant`.
+ * `conn` as for assent_prepare. May last budget_ms plus some times ask_ms. The report is filled also
+ * on an error: ASSENT_E_DATABASE, ASSENT_E_UNREACHABLE, ASSENT_E_INVALID, ASSENT_E_NOMEM. */
+ASSENT_API int assent_participant_tick(struct assent_participant *participant, PGconn *conn,
+                                       struct assent_tick_report *report, struct assent_error *err);
+
+/* ---- the barrier by itself ------------------------------------------------------------------ */
+
 /* What the barrier says. Anything but ASSENT_BARRIER_RUN: end the transaction with COMMIT and
  * send `reply`, which has been filled. */
 enum assent_barrier {
@@ -211,6 +303,10 @@ ASSENT_API int assent_barrier_store(PGconn *conn, const struct assent_call *call
 
 struct assent_server;
 
+/* After each tick; `err` is NULL unless it failed. In the server's own thread, one at a time. */
+typedef void assent_tick_fn(const struct assent_tick_report *report, const struct assent_error *err,
+                            void *ctx);
+
 struct assent_server_options {
 	const char *listen;   /* "127.0.0.1:7481"; port 0 picks a free one */
 	const char *database; /* libpq connection string */
@@ -222,14 +318,25 @@ struct assent_server_options {
 	/* As for assent_verifier_load: calls that are not signed so are answered 401, before anything
 	 * is done. NULL: every call is believed. Plain routes are not looked at. */
 	const char *secret_file;
+	/* As for assent_participant_new: the server ticks when it starts and every tick_ms (0 for
+	 * 1000). NULL: no ticks, and no pre_commit. Questions to peers are signed with secret_file,
+	 * which all branches of a transaction share then. */
+	const char *coordinators;
+	const char *token_file;
+	const char *cluster;
+	unsigned tick_ms;
+	unsigned retry_ms;
+	assent_tick_fn *on_tick; /* may be NULL */
+	void *tick_ctx;
 };
 
 /* `err` says what is wrong with the options. Strings are copied. */
 ASSENT_API struct assent_server *assent_server_new(const struct assent_server_options *options,
                                                    struct assent_error *err);
-/* Answers POST <path>/<op> with `work`. op "prepare" brings "commit" and "rollback" with it; the
- * others run as assent_run_once: try wants confirm and cancel as well, action compensate.
- * Before start. */
+/* Answers POST <path>/<op> with `work`. op "prepare" brings "commit" and "rollback" with it, op
+ * "pre_commit" brings "do_commit", "abort", GET <path>/status, and "can_commit" unless that has a
+ * check of its own. The others run as assent_run_once: try wants confirm and cancel as well, action
+ * compensate. Before start. */
 ASSENT_API int assent_server_on(struct assent_server *server, const char *path, const char *op,
                                 assent_work_fn *work, void *ctx, struct assent_error *err);
 /* A plain request: `conn` is outside a transaction block and connected; fill `reply`. `body` is
@@ -240,7 +347,8 @@ typedef void assent_route_fn(const char *body, size_t len, PGconn *conn, struct 
 ASSENT_API int assent_server_route(struct assent_server *server, const char *method,
                                    const char *path, assent_route_fn *route, void *ctx,
                                    struct assent_error *err);
-/* Installs the schema, checks the database, listens and starts the threads. From here until
+/* Installs the schema, checks the database (max_prepared_transactions, privileges; err->text says
+ * what to do), listens and starts the threads. From here until
  * assent_server_free, SIGTERM and SIGINT are blocked in the calling thread; start other threads
  * after this call. ASSENT_E_SYSTEM, ASSENT_E_DATABASE, ASSENT_E_UNREACHABLE, ASSENT_E_INVALID. */
 ASSENT_API int assent_server_start(struct assent_server *server, struct assent_error *err);

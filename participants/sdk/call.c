@@ -6,7 +6,8 @@
 
 #include "internal.h"
 
-#define MS_MAX (24 * 3600 * 1000)
+#define MS_MAX    (24 * 3600 * 1000)
+#define PEERS_MAX 8192
 
 static const struct operation {
 	const char *mode;
@@ -153,6 +154,57 @@ static int read_terms(const struct reader *r, struct assent_call *call)
 	return 0;
 }
 
+/* "id=url,id=url": a comma in a URL is percent-encoded. */
+static bool peers_are_valid(const char *peers)
+{
+	while (*peers) {
+		char id[sizeof(((struct assent_call *)0)->branch)];
+		size_t len = strcspn(peers, ",="), url_len;
+
+		if (peers[len] != '=' || len >= sizeof(id))
+			return false;
+		memcpy(id, peers, len);
+		id[len] = '\0';
+		peers += len + 1;
+		url_len = strcspn(peers, ",");
+		if (!sdk_identifier(id, sizeof(id) - 1, "._~-") ||
+		    (strncmp(peers, "http://", 7) != 0 && strncmp(peers, "https://", 8) != 0))
+			return false;
+		peers += url_len;
+		if (*peers && !*++peers)
+			return false;
+	}
+	return true;
+}
+
+static int read_three_phase(const struct reader *r, struct assent_call *call)
+{
+	const char *on_timeout = r->header(r->ctx, "Assent-On-Timeout");
+	const char *peers = r->header(r->ctx, "Assent-Peers");
+	int rc = read_flag(r, "Assent-Intent", &call->intent);
+
+	if (rc)
+		return rc;
+	if (call->intent && strcmp(call->op, "abort") != 0)
+		return sdk_fail(r->err, ASSENT_E_INVALID,
+		                "the header Assent-Intent is not valid for the operation %s",
+		                call->op);
+	call->may_commit = !on_timeout || strcmp(on_timeout, "commit") == 0;
+	if (on_timeout && !call->may_commit && strcmp(on_timeout, "wait") != 0)
+		return sdk_fail(r->err, ASSENT_E_INVALID,
+		                "the header Assent-On-Timeout is not valid");
+	if (strcmp(call->op, "pre_commit") != 0)
+		return 0;
+	/* Without it, it would be left to itself at once. */
+	if (!r->header(r->ctx, "Assent-Hold-Ms"))
+		return sdk_fail(r->err, ASSENT_E_INVALID, "the header Assent-Hold-Ms is missing");
+	peers = peers ? peers : ""; /* there is no other branch */
+	if (strlen(peers) > PEERS_MAX || !peers_are_valid(peers))
+		return sdk_fail(r->err, ASSENT_E_INVALID, "the header Assent-Peers is not valid");
+	call->peers = strdup(peers);
+	return call->peers ? 0 : sdk_fail(r->err, ASSENT_E_NOMEM, "out of memory");
+}
+
 /* The parts contain no quote, and no colon but the gid's, so that the name is unambiguous. A name
  * beyond the limit keeps the cluster, so that a sweep finds its own, and hashes the whole. */
 static int make_name(struct assent_call *call, struct assent_error *err)
@@ -190,7 +242,7 @@ int assent_call_new(struct assent_call **out, assent_header_fn *header, void *ct
 		return sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
 	}
 	if ((rc = read_identity(&r, call)) || (rc = read_terms(&r, call)) ||
-	    (rc = make_name(call, err))) {
+	    (rc = read_three_phase(&r, call)) || (rc = make_name(call, err))) {
 		assent_call_free(call);
 		return rc;
 	}
@@ -206,8 +258,62 @@ void assent_call_free(struct assent_call *call)
 {
 	if (!call)
 		return;
-	free(call->body);
+	sdk_call_release(call);
 	free(call);
+}
+
+void sdk_call_release(struct assent_call *call)
+{
+	free(call->peers);
+	free(call->body);
+	call->peers = call->body = NULL;
+}
+
+bool sdk_call_make(struct assent_call *call, const char *op, const char *const identity[4])
+{
+	*call = (struct assent_call){.mode = "3pc"};
+	snprintf(call->cluster, sizeof(call->cluster), "%s", identity[0]);
+	snprintf(call->space, sizeof(call->space), "%s", identity[1]);
+	snprintf(call->gid, sizeof(call->gid), "%s", identity[2]);
+	snprintf(call->branch, sizeof(call->branch), "%s", identity[3]);
+	snprintf(call->op, sizeof(call->op), "%s", op);
+	call->until_us = sdk_now_us();
+	call->body = strdup("");
+	if (call->body && make_name(call, NULL) == 0)
+		return true;
+	sdk_call_release(call);
+	return false;
+}
+
+int assent_call_new_status(struct assent_call **out, assent_header_fn *parameter, void *ctx,
+                           struct assent_error *err)
+{
+	static const struct {
+		const char *name, *others;
+		size_t max;
+	} words[] = {
+	    {"cluster", "", sizeof(((struct assent_call *)0)->cluster) - 1},
+	    {"namespace", "._~-", sizeof(((struct assent_call *)0)->space) - 1},
+	    {"gid", "._:~-", sizeof(((struct assent_call *)0)->gid) - 1},
+	    {"branch", "._~-", sizeof(((struct assent_call *)0)->branch) - 1},
+	};
+	const char *identity[4];
+	struct assent_call *call;
+
+	*out = NULL;
+	for (size_t i = 0; i < 4; i++) {
+		identity[i] = parameter(ctx, words[i].name);
+		if (!identity[i] || !sdk_identifier(identity[i], words[i].max, words[i].others))
+			return sdk_fail(err, ASSENT_E_INVALID,
+			                "the parameter %s is missing or not valid", words[i].name);
+	}
+	call = malloc(sizeof(*call));
+	if (!call || !sdk_call_make(call, "status", identity)) {
+		free(call);
+		return sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
+	}
+	*out = call;
+	return 0;
 }
 
 const char *assent_call_cluster(const struct assent_call *call)

@@ -76,23 +76,12 @@ struct assent_client *assent_client_new(const char *urls, struct assent_error *e
 int assent_client_load_token(struct assent_client *client, const char *path,
                              struct assent_error *err)
 {
-	char token[4096];
-	char *line = NULL;
-	size_t len;
+	char *line;
 	int rc;
 
 	if (!client || !path)
 		return sdk_fail(err, ASSENT_E_INVALID, "client or path is NULL");
-	rc = sdk_read_secret_file(path, token, sizeof(token), err);
-	if (rc)
-		return rc;
-	len = strcspn(token, "\r\n");
-	if (len == 0 || strspn(token + len, "\r\n") != strlen(token + len) ||
-	    strcspn(token, " \t") != strlen(token))
-		rc = sdk_fail(err, ASSENT_E_INVALID, "%.150s is not a file with one token", path);
-	else if (asprintf(&line, "Authorization: Bearer %.*s", (int)len, token) < 0)
-		rc = sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
-	explicit_bzero(token, sizeof(token));
+	rc = sdk_read_token_file(path, &line, err);
 	if (rc)
 		return rc;
 	free(client->authorization);

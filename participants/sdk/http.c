@@ -70,6 +70,16 @@ static void run_work(struct request *r, PGconn *conn)
 		assent_commit(conn, r->call, t->work, t->ctx, r->reply);
 	else if (strcmp(op, "rollback") == 0)
 		assent_rollback(conn, r->call, r->reply);
+	else if (strcmp(op, "can_commit") == 0)
+		assent_can_commit(conn, r->call, t->work, t->ctx, r->reply);
+	else if (strcmp(op, "pre_commit") == 0)
+		assent_pre_commit(conn, r->call, t->work, t->ctx, r->reply);
+	else if (strcmp(op, "do_commit") == 0)
+		assent_do_commit(conn, r->call, r->reply);
+	else if (strcmp(op, "abort") == 0)
+		assent_abort(conn, r->call, r->reply);
+	else if (strcmp(op, "status") == 0)
+		assent_status(conn, r->call, r->reply);
 	else
 		assent_run_once(conn, r->call, t->work, t->ctx, r->reply);
 }
@@ -96,6 +106,11 @@ static void run_request(struct sdk_job *job, PGconn *conn)
 static const char *call_header(void *ctx, const char *name)
 {
 	return MHD_lookup_connection_value(ctx, MHD_HEADER_KIND, name);
+}
+
+static const char *call_parameter(void *ctx, const char *name)
+{
+	return MHD_lookup_connection_value(ctx, MHD_GET_ARGUMENT_KIND, name);
 }
 
 /* NULL with the reply set when no row fits. */
@@ -209,7 +224,10 @@ static bool refuse_request(struct request *r)
 	}
 	if (r->target->route)
 		return false;
-	rc = assent_call_new(&r->call, call_header, r->connection, r->body.data, r->body.len, &err);
+	rc = strcmp(r->target->op, "status") == 0
+	         ? assent_call_new_status(&r->call, call_parameter, r->connection, &err)
+	         : assent_call_new(&r->call, call_header, r->connection, r->body.data, r->body.len,
+	                           &err);
 	if (rc)
 		return refuse_call(r, rc, 400, &err);
 	if (r->server->verifier)

@@ -48,6 +48,8 @@ void sdk_text_json(struct sdk_text *t, const char *s);
 bool sdk_json_valid(const char *text, size_t len);
 /* The top-level object's string member `name`, when it has no escapes and fits; otherwise "". */
 void sdk_json_member(const char *text, size_t len, const char *name, char *out, size_t size);
+/* Whether its member `name` is true. */
+bool sdk_json_is_true(const char *text, size_t len, const char *name);
 
 /* ---- call.c ---- */
 
@@ -66,10 +68,18 @@ struct assent_call {
 	bool one_phase;
 	bool may_be_confirmed; /* a cancel that may come after a confirm */
 	bool confirmed;        /* and did, as the barrier has found */
+	bool intent;           /* an abort that is not decided yet */
+	bool may_commit;       /* 3pc: on_timeout is commit */
+	char *peers;           /* 3pc: "id=url,...", or NULL */
 	int64_t until_us;      /* monotonic end of timeout_ms */
 	char *body;
 	size_t len;
 };
+
+/* The branch, as a call of operation `op` that nobody made; false: out of memory. Release with
+ * sdk_call_release. */
+bool sdk_call_make(struct assent_call *call, const char *op, const char *const identity[4]);
+void sdk_call_release(struct assent_call *call);
 
 /* Monotonic microseconds. */
 int64_t sdk_now_us(void);
@@ -85,6 +95,13 @@ int sdk_patience_ms(const struct assent_call *call);
 
 /* The whole file as a string. Refuses files that others may read, and ones that do not fit. */
 int sdk_read_secret_file(const char *path, char *out, size_t size, struct assent_error *err);
+/* A file with a token, as the line of a header that is the caller's to free. */
+int sdk_read_token_file(const char *path, char **line, struct assent_error *err);
+/* The signatures of "id.timestamp.", blank-separated, one for each secret. False: out of memory. */
+bool sdk_sign(const struct assent_verifier *v, const char *id, const char *timestamp,
+              struct sdk_text *out);
+/* What is signed of a call: cluster/gid/branch/op/attempt. */
+void sdk_signed_id(const struct assent_call *call, struct sdk_text *out);
 
 /* ---- reply.c ---- */
 
@@ -145,6 +162,63 @@ PGresult *sdk_branch_begin(PGconn *conn, const struct assent_call *call,
  * negative answer's SQLSTATE. */
 int sdk_barrier_enter(PGconn *conn, const struct assent_call *call, int lock_ms,
                       struct assent_reply *reply, PGresult **result);
+/* ---- two_phase.c: prepared transactions, under three-phase commit as well ---- */
+
+enum step {
+	STEP_ANSWERED, /* the reply is final */
+	STEP_AGAIN,    /* somebody else was at it: look again */
+	STEP_GO,
+};
+
+/* Whether to look again after STEP_AGAIN. If not, the caller does the same later. */
+bool sdk_have_time(int64_t until_us, struct assent_reply *reply);
+/* How long to wait for one lock. */
+int sdk_slice_ms(int64_t until_us);
+/* STEP_AGAIN when somebody else was at it; otherwise the reply says why. */
+enum step sdk_step_failed(PGconn *conn, const PGresult *result, struct assent_reply *reply);
+/* Opens the transaction and takes the branch's key in it, for the call's operation. */
+enum step sdk_take_key(PGconn *conn, const struct assent_call *call, struct assent_reply *reply);
+enum step sdk_prepare_transaction(PGconn *conn, const struct assent_call *call,
+                                  struct assent_reply *reply);
+/* COMMIT PREPARED or ROLLBACK PREPARED. STEP_GO: *found says whether there was one. */
+enum step sdk_finish_prepared(PGconn *conn, const struct assent_call *call, const char *verb,
+                              bool *found, struct assent_reply *reply);
+
+/* ---- three_phase.c ---- */
+
+/* What has become of a branch, as `settle` in sql/participant/004 says. */
+struct sdk_settled {
+	enum {
+		SDK_PRE_COMMITTED,
+		SDK_VOUCHED,
+		SDK_COMMITTED,
+		SDK_ABORTED
+	} state;
+	char heuristic[512]; /* why it was decided without the coordinator; "" if it was not */
+};
+
+/* Makes, durably, the transition that `wish` asks for if it is allowed, and carries out what has
+ * been decided. `why` is NULL for what the coordinator decided. False: not now, `reply` says why. */
+bool sdk_settle(PGconn *conn, const struct assent_call *call, const char *wish, const char *why,
+                struct sdk_settled *settled, struct assent_reply *reply);
+
+/* ---- get.c: questions to coordinators and peers ---- */
+
+struct sdk_get {
+	struct sdk_text url;
+	struct sdk_text headers; /* lines that end with a newline */
+	long status;             /* 0: no answer in time */
+	struct sdk_text answer;
+};
+
+struct sdk_getter;
+
+struct sdk_getter *sdk_getter_new(void); /* NULL: out of memory */
+void sdk_getter_free(struct sdk_getter *getter);
+/* GETs all of them at the same time; what is not answered within timeout_ms is not answered. */
+void sdk_get_all(struct sdk_getter *getter, struct sdk_get *asks, size_t n, int timeout_ms);
+void sdk_get_release(struct sdk_get *ask);
+
 /* ---- work.c: business code in a transaction ---- */
 
 /* False when the connection is lost or inside a transaction block; `reply` says so. */
@@ -171,6 +245,16 @@ bool sdk_pool_put(struct sdk_pool *pool, struct sdk_job *job);
 void sdk_pool_wait_idle(struct sdk_pool *pool, int64_t until_us);
 /* Runs what waits, without a connection if need be, and ends the threads. NULL is allowed. */
 void sdk_pool_free(struct sdk_pool *pool);
+
+/* ---- ticker.c: a thread that sweeps ---- */
+
+struct sdk_ticker;
+
+/* Takes `participant`. NULL: no thread, and `participant` is the caller's again. */
+struct sdk_ticker *sdk_ticker_start(struct assent_participant *participant, const char *database,
+                                    unsigned interval_ms, assent_tick_fn *on_tick, void *ctx);
+/* Waits for the end of the round it is in. NULL is allowed. */
+void sdk_ticker_free(struct sdk_ticker *t);
 
 /* ---- listen.c ---- */
 

@@ -21,6 +21,27 @@
 #include "server.h"
 
 #define DRAIN_US 20000000
+#define TICK_MS  1000
+
+/* The sweep, when there is a coordinator to ask. */
+static int take_sweep(struct assent_server *s, const struct assent_server_options *options,
+                      struct assent_error *err)
+{
+	const struct assent_participant_options o = {
+	    .coordinators = options->coordinators,
+	    .token_file = options->token_file,
+	    .secret_file = options->secret_file,
+	    .cluster = options->cluster,
+	    .retry_ms = options->retry_ms,
+	};
+
+	s->tick_ms = options->tick_ms ? options->tick_ms : TICK_MS;
+	s->on_tick = options->on_tick;
+	s->tick_ctx = options->tick_ctx;
+	if (!options->coordinators)
+		return 0;
+	return assent_participant_new(&s->participant, &o, err);
+}
 
 struct assent_server *assent_server_new(const struct assent_server_options *options,
                                         struct assent_error *err)
@@ -43,7 +64,9 @@ struct assent_server *assent_server_new(const struct assent_server_options *opti
 	s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (!s->listen || !s->database || s->stop_fd < 0)
 		goto nomem;
-	if (options->secret_file && assent_verifier_load(&s->verifier, options->secret_file, err)) {
+	if ((options->secret_file &&
+	     assent_verifier_load(&s->verifier, options->secret_file, err)) ||
+	    take_sweep(s, options, err)) {
 		assent_server_free(s);
 		return NULL;
 	}
@@ -79,7 +102,8 @@ static struct target *add_target(struct assent_server *s, const char *method, co
 static int add_op(struct assent_server *s, const char *path, const char *op, assent_work_fn *work,
                   void *ctx, struct assent_error *err)
 {
-	struct target *t = add_target(s, "POST", path, op, err);
+	const char *method = strcmp(op, "status") == 0 ? "GET" : "POST";
+	struct target *t = add_target(s, method, path, op, err);
 
 	if (!t)
 		return ASSENT_E_INVALID;
@@ -88,22 +112,65 @@ static int add_op(struct assent_server *s, const char *path, const char *op, ass
 	return 0;
 }
 
+static struct target *find_op(struct assent_server *s, const char *path, const char *op)
+{
+	size_t len = strcmp(path, "/") ? strlen(path) : 0;
+
+	for (size_t i = 0; i < s->n_target; i++) {
+		struct target *t = &s->target[i];
+
+		if (strcmp(t->op, op) == 0 && strncmp(t->path, path, len) == 0 &&
+		    t->path[len] == '/' && strcmp(t->path + len + 1, op) == 0)
+			return t;
+	}
+	return NULL;
+}
+
+/* Both can_commit and pre_commit bring it, in either order; only the first has a check. */
+static int add_can_commit(struct assent_server *s, const char *path, assent_work_fn *check,
+                          void *ctx, struct assent_error *err)
+{
+	struct target *there = find_op(s, path, "can_commit");
+
+	if (!there)
+		return add_op(s, path, "can_commit", check, ctx, err);
+	if (check) {
+		there->work = check;
+		there->ctx = ctx;
+	}
+	return 0;
+}
+
+/* What comes with an operation. */
+static const struct family {
+	const char *first;
+	const char *others[4];
+} families[] = {
+    {"prepare", {"commit", "rollback"}},
+    {"pre_commit", {"do_commit", "abort", "status"}},
+    {"try", {NULL}},
+    {"confirm", {NULL}},
+    {"cancel", {NULL}},
+    {"action", {NULL}},
+    {"compensate", {NULL}},
+};
+
 int assent_server_on(struct assent_server *s, const char *path, const char *op,
                      assent_work_fn *work, void *ctx, struct assent_error *err)
 {
-	static const char *const once[] = {"try",    "confirm",    "cancel",
-	                                   "action", "compensate", NULL};
-	int rc;
+	if (strcmp(op, "can_commit") == 0)
+		return add_can_commit(s, path, work, ctx, err);
+	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
+		int rc;
 
-	if (strcmp(op, "prepare") == 0) {
-		if ((rc = add_op(s, path, "prepare", work, ctx, err)) ||
-		    (rc = add_op(s, path, "commit", work, ctx, err)))
-			return rc;
-		return add_op(s, path, "rollback", work, ctx, err);
-	}
-	for (size_t i = 0; once[i]; i++) {
-		if (strcmp(op, once[i]) == 0)
-			return add_op(s, path, op, work, ctx, err);
+		if (strcmp(op, families[i].first) != 0)
+			continue;
+		rc = add_op(s, path, op, work, ctx, err);
+		for (size_t j = 0; families[i].others[j] && !rc; j++)
+			rc = add_op(s, path, families[i].others[j], work, ctx, err);
+		if (rc == 0 && strcmp(op, "pre_commit") == 0)
+			rc = add_can_commit(s, path, NULL, NULL, err);
+		return rc;
 	}
 	return sdk_fail(err, ASSENT_E_INVALID, "unknown operation %s", op);
 }
@@ -136,14 +203,23 @@ static bool has_op(const struct assent_server *s, const struct target *like, con
 /* What can be begun and not ended would be found out in the middle of a transaction. */
 static int check_ops(const struct assent_server *s, bool *prepares, struct assent_error *err)
 {
-	static const char *const needs[][2] = {
-	    {"try", "confirm"}, {"try", "cancel"}, {"action", "compensate"}};
+	static const char *const needs[][2] = {{"try", "confirm"},
+	                                       {"try", "cancel"},
+	                                       {"action", "compensate"},
+	                                       {"can_commit", "pre_commit"}};
 
 	*prepares = false;
 	for (size_t i = 0; i < s->n_target; i++) {
 		const struct target *t = &s->target[i];
 
-		*prepares |= strcmp(t->op, "prepare") == 0;
+		*prepares |= strcmp(t->op, "prepare") == 0 || strcmp(t->op, "pre_commit") == 0;
+		if (strcmp(t->op, "pre_commit") == 0 && !s->participant)
+			return sdk_fail(
+			    err, ASSENT_E_INVALID,
+			    "%s needs the option coordinators: when the hold time is over "
+			    "the coordinator is asked first, and without an address it "
+			    "would seem to be down",
+			    t->path);
 		for (size_t j = 0; j < sizeof(needs) / sizeof(needs[0]); j++) {
 			if (strcmp(t->op, needs[j][0]) == 0 && !has_op(s, t, needs[j][1]))
 				return sdk_fail(err, ASSENT_E_INVALID, "%s needs %s as well",
@@ -151,6 +227,39 @@ static int check_ops(const struct assent_server *s, bool *prepares, struct assen
 		}
 	}
 	return 0;
+}
+
+/* Another role's prepared transactions can be neither committed nor rolled back, and tables of
+ * another role may be out of reach: found out now rather than with the first decision. */
+static int check_privileges(PGconn *conn, struct assent_error *err)
+{
+	static const char sql[] =
+	    "SELECT current_user, (SELECT max(x.owner) FROM pg_prepared_xacts x"
+	    "   WHERE x.database = current_database() AND x.gid LIKE 'assent:%'"
+	    "     AND x.owner <> current_user AND current_setting('is_superuser') = 'off'),"
+	    " (SELECT bool_and(has_table_privilege('assent_participant.' || t, p))"
+	    "    FROM unnest('{branch,barrier}'::text[]) t,"
+	    "         unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p)";
+	PGresult *result = PQexec(conn, sql);
+	int rc = 0;
+
+	if (!sdk_pg_ok(result))
+		rc = sdk_fail_pg(err, conn, result);
+	else if (*PQgetvalue(result, 0, 2) != 't')
+		rc = sdk_fail(
+		    err, ASSENT_E_INVALID,
+		    "%.60s may not write to the schema assent_participant: GRANT USAGE ON "
+		    "SCHEMA and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "
+		    "assent_participant TO it",
+		    PQgetvalue(result, 0, 0));
+	else if (!PQgetisnull(result, 0, 1))
+		rc = sdk_fail(
+		    err, ASSENT_E_INVALID,
+		    "transactions here were prepared by %.60s, and only it can finish them: "
+		    "connect as %.60s instead of %.60s",
+		    PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 0));
+	PQclear(result);
+	return rc;
 }
 
 /* A service that cannot prepare must not start and then fail each transaction. */
@@ -163,6 +272,8 @@ static int check_database(struct assent_server *s, bool prepares, struct assent_
 		rc = sdk_fail_pg(err, conn, NULL);
 	else if (!prepares || (rc = assent_participant_check(conn, err)) == 0)
 		rc = assent_participant_install(conn, err);
+	if (rc == 0)
+		rc = check_privileges(conn, err);
 	PQfinish(conn);
 	return rc;
 }
@@ -204,6 +315,13 @@ int assent_server_start(struct assent_server *s, struct assent_error *err)
 	s->route = sdk_pool_start(s->n_route, s->database);
 	if (!s->first || !s->second || !s->route)
 		return sdk_fail(err, ASSENT_E_SYSTEM, "no threads");
+	if (s->participant) {
+		s->ticker = sdk_ticker_start(s->participant, s->database, s->tick_ms, s->on_tick,
+		                             s->tick_ctx);
+		if (!s->ticker)
+			return sdk_fail(err, ASSENT_E_SYSTEM, "no threads");
+		s->participant = NULL;
+	}
 	return sdk_http_start(s, err);
 }
 
@@ -253,6 +371,8 @@ void assent_server_free(struct assent_server *s)
 	if (!s)
 		return;
 	atomic_store(&s->phase, PHASE_CLOSED);
+	sdk_ticker_free(s->ticker);
+	assent_participant_free(s->participant);
 	sdk_pool_free(s->route);
 	sdk_pool_free(s->first);
 	sdk_pool_free(s->second);

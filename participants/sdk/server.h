@@ -13,12 +13,12 @@
 
 struct MHD_Daemon;
 
-/* One row of the table: POST <path>/<op>, or a plain route. Exactly one function is set. */
+/* One row of the table: an operation at <path>/<op>, or a plain route. */
 struct target {
 	char method[8];
 	char path[160];
-	char op[16]; /* "" for a route */
-	assent_work_fn *work;
+	char op[16];          /* "" for a route */
+	assent_work_fn *work; /* may be NULL for operations that do none */
 	assent_route_fn *route;
 	void *ctx;
 };
@@ -43,6 +43,11 @@ struct assent_server {
 	sigset_t mask_before;
 	bool mask_taken;
 	struct sdk_pool *first, *second, *route;
+	struct assent_participant *participant; /* until the ticker takes it; NULL: no sweep */
+	struct sdk_ticker *ticker;
+	unsigned tick_ms;
+	assent_tick_fn *on_tick;
+	void *tick_ctx;
 	struct MHD_Daemon *daemon;
 	_Atomic enum phase phase;
 	atomic_uint n_request; /* received and not yet answered in full */

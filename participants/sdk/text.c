@@ -239,15 +239,15 @@ static void copy_string(const char *value, size_t len, char *out, size_t size)
 	out[len - 2] = '\0';
 }
 
-void sdk_json_member(const char *text, size_t len, const char *name, char *out, size_t size)
+/* The value of the top-level object's last member `name`; NULL when there is none. */
+static const char *find_member(const char *text, size_t len, const char *name, size_t *value_len)
 {
-	const char *end = text + len;
+	const char *end = text + len, *found = NULL;
 	const char *p = skip_space(text, end);
 	size_t name_len = strlen(name);
 
-	*out = '\0';
 	if (!sdk_json_valid(text, len) || *p != '{')
-		return;
+		return NULL;
 	/* The text is valid from here on, so that the steps cannot fail. */
 	while (*p != '}') {
 		const char *key = skip_space(p + 1, end);
@@ -255,11 +255,32 @@ void sdk_json_member(const char *text, size_t len, const char *name, char *out, 
 		const char *value;
 
 		if (!key_end)
-			return;
+			return found;
 		value = skip_space(skip_space(key_end, end) + 1, end);
 		p = skip_value(value, end, 1);
-		if ((size_t)(key_end - key) == name_len + 2 && !memcmp(key + 1, name, name_len))
-			copy_string(value, (size_t)(p - value), out, size);
+		if ((size_t)(key_end - key) == name_len + 2 && !memcmp(key + 1, name, name_len)) {
+			found = value;
+			*value_len = (size_t)(p - value);
+		}
 		p = skip_space(p, end);
 	}
+	return found;
+}
+
+void sdk_json_member(const char *text, size_t len, const char *name, char *out, size_t size)
+{
+	size_t value_len;
+	const char *value = find_member(text, len, name, &value_len);
+
+	*out = '\0';
+	if (value)
+		copy_string(value, value_len, out, size);
+}
+
+bool sdk_json_is_true(const char *text, size_t len, const char *name)
+{
+	size_t value_len;
+	const char *value = find_member(text, len, name, &value_len);
+
+	return value && value_len == 4 && memcmp(value, "true", 4) == 0;
 }

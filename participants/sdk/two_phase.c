@@ -26,14 +26,7 @@
 #define SLICE_MS 50
 #define BUSY_NS  1000000
 
-enum step {
-	STEP_ANSWERED, /* the reply is final */
-	STEP_AGAIN,    /* somebody else was at it: look again */
-	STEP_GO,
-};
-
-/* Whether to look again after STEP_AGAIN. If not, the caller does the same later. */
-static bool have_time(int64_t until_us, struct assent_reply *reply)
+bool sdk_have_time(int64_t until_us, struct assent_reply *reply)
 {
 	if (sdk_now_us() < until_us)
 		return true;
@@ -41,14 +34,14 @@ static bool have_time(int64_t until_us, struct assent_reply *reply)
 	return false;
 }
 
-static int slice_ms(int64_t until_us)
+int sdk_slice_ms(int64_t until_us)
 {
 	int64_t left = (until_us - sdk_now_us()) / 1000;
 
 	return left >= SLICE_MS ? SLICE_MS : left > 0 ? (int)left : 1;
 }
 
-static enum step failed(PGconn *conn, const PGresult *result, struct assent_reply *reply)
+enum step sdk_step_failed(PGconn *conn, const PGresult *result, struct assent_reply *reply)
 {
 	if (sdk_is_contended(result))
 		return STEP_AGAIN;
@@ -117,7 +110,8 @@ static enum step find_branch(PGconn *conn, const struct assent_call *call,
 	    "SELECT prepared, made_by, body"
 	    " FROM assent_participant.begin_branch($1, $2, $3, $4, $5, $6, $7, $8)",
 	    facts.more, NULL);
-	step = sdk_pg_ok(result) ? judge_branch(result, call, reply) : failed(conn, result, reply);
+	step = sdk_pg_ok(result) ? judge_branch(result, call, reply)
+	                         : sdk_step_failed(conn, result, reply);
 	PQclear(result);
 	return step;
 }
@@ -144,7 +138,7 @@ static enum step take_new(PGconn *conn, const struct assent_call *call, struct a
 	snprintf(limit, sizeof(limit), "%d", sdk_patience_ms(call));
 	result = sdk_branch_begin(conn, call, &note, &take);
 	if (!sdk_pg_ok(result))
-		step = failed(conn, result, reply);
+		step = sdk_step_failed(conn, result, reply);
 	else
 		step = *PQgetvalue(result, 0, 0) ? STEP_GO : STEP_AGAIN;
 	PQclear(result);
@@ -153,8 +147,7 @@ static enum step take_new(PGconn *conn, const struct assent_call *call, struct a
 	return step;
 }
 
-/* Opens the transaction and takes the branch's key in it. */
-static enum step take_key(PGconn *conn, const struct assent_call *call, struct assent_reply *reply)
+enum step sdk_take_key(PGconn *conn, const struct assent_call *call, struct assent_reply *reply)
 {
 	PGresult *result;
 	enum step step = STEP_GO;
@@ -162,9 +155,9 @@ static enum step take_key(PGconn *conn, const struct assent_call *call, struct a
 
 	if (!sdk_pg_begin(conn, call, reply))
 		return STEP_ANSWERED;
-	verdict = sdk_barrier_enter(conn, call, slice_ms(call->until_us), reply, &result);
+	verdict = sdk_barrier_enter(conn, call, sdk_slice_ms(call->until_us), reply, &result);
 	if (verdict < 0)
-		step = failed(conn, result, reply);
+		step = sdk_step_failed(conn, result, reply);
 	else if (verdict != ASSENT_BARRIER_RUN)
 		step = STEP_AGAIN;
 	PQclear(result);
@@ -173,8 +166,8 @@ static enum step take_key(PGconn *conn, const struct assent_call *call, struct a
 	return step;
 }
 
-static enum step prepare_transaction(PGconn *conn, const struct assent_call *call,
-                                     struct assent_reply *reply)
+enum step sdk_prepare_transaction(PGconn *conn, const struct assent_call *call,
+                                  struct assent_reply *reply)
 {
 	char sql[SDK_NAME_MAX + 32];
 	PGresult *result;
@@ -183,7 +176,7 @@ static enum step prepare_transaction(PGconn *conn, const struct assent_call *cal
 	snprintf(sql, sizeof(sql), "PREPARE TRANSACTION '%s'", call->name);
 	result = PQexec(conn, sql);
 	if (!sdk_pg_tag(result, "PREPARE TRANSACTION"))
-		step = failed(conn, result, reply);
+		step = sdk_step_failed(conn, result, reply);
 	PQclear(result);
 	sdk_pg_rollback(conn);
 	return step;
@@ -207,7 +200,7 @@ static enum step work_and_prepare(PGconn *conn, const struct assent_call *call,
 		assent_reply_reason(reply, 503, "%s", err.text);
 		return STEP_ANSWERED;
 	}
-	step = prepare_transaction(conn, call, reply);
+	step = sdk_prepare_transaction(conn, call, reply);
 	if (step != STEP_GO)
 		return step;
 	if (reply->body.len)
@@ -229,19 +222,18 @@ void assent_prepare(PGconn *conn, const struct assent_call *call, assent_work_fn
 	while (step == STEP_AGAIN) {
 		step = find_branch(conn, call, reply);
 		if (step == STEP_GO)
-			step = take_key(conn, call, reply);
+			step = sdk_take_key(conn, call, reply);
 		if (step == STEP_GO)
 			step = work_and_prepare(conn, call, work, ctx, reply);
-		if (step == STEP_AGAIN && !have_time(call->until_us, reply))
+		if (step == STEP_AGAIN && !sdk_have_time(call->until_us, reply))
 			return;
 	}
 }
 
 /* ---- commit and rollback ---- */
 
-/* COMMIT PREPARED or ROLLBACK PREPARED. STEP_GO: *found says whether there was one. */
-static enum step finish_prepared(PGconn *conn, const struct assent_call *call, const char *verb,
-                                 bool *found, struct assent_reply *reply)
+enum step sdk_finish_prepared(PGconn *conn, const struct assent_call *call, const char *verb,
+                              bool *found, struct assent_reply *reply)
 {
 	static const struct timespec pause = {0, BUSY_NS};
 	char sql[SDK_NAME_MAX + 32];
@@ -258,7 +250,7 @@ static enum step finish_prepared(PGconn *conn, const struct assent_call *call, c
 		nanosleep(&pause, NULL);
 		step = STEP_AGAIN;
 	} else if (!*found && strcmp(state, "42704") != 0) {
-		step = failed(conn, result, reply);
+		step = sdk_step_failed(conn, result, reply);
 	}
 	PQclear(result);
 	return step;
@@ -275,7 +267,7 @@ static enum step find_committed(PGconn *conn, const struct assent_call *call,
 	enum step step = STEP_ANSWERED;
 
 	if (!sdk_pg_ok(result))
-		step = failed(conn, result, reply);
+		step = sdk_step_failed(conn, result, reply);
 	else if (PQntuples(result) == 0)
 		sdk_reply_outcome(reply, "aborted", "never prepared");
 	else if (is_undone(PQgetvalue(result, 0, 0)))
@@ -301,12 +293,12 @@ void assent_commit(PGconn *conn, const struct assent_call *call, assent_work_fn 
 		return;
 	sdk_reply_reset(reply);
 	do {
-		step = finish_prepared(conn, call, "COMMIT", &found, reply);
+		step = sdk_finish_prepared(conn, call, "COMMIT", &found, reply);
 		if (step == STEP_GO && found)
 			return;
 		if (step == STEP_GO)
 			step = find_committed(conn, call, reply);
-	} while (step == STEP_AGAIN && have_time(until_us, reply));
+	} while (step == STEP_AGAIN && sdk_have_time(until_us, reply));
 }
 
 /* Takes the prepare's key for ever, or finds that it was committed. */
@@ -322,7 +314,7 @@ static enum step bury(PGconn *conn, const struct assent_call *call, int lock_ms,
 	result = sdk_branch_exec(conn, call, "SELECT assent_participant.bury($1, $2, $3, $4, $5)",
 	                         more, NULL);
 	if (!sdk_pg_ok(result))
-		step = failed(conn, result, reply);
+		step = sdk_step_failed(conn, result, reply);
 	else if (is_undone(PQgetvalue(result, 0, 0)))
 		sdk_reply_reset(reply);
 	else
@@ -340,8 +332,8 @@ void assent_rollback(PGconn *conn, const struct assent_call *call, struct assent
 	if (!sdk_is_outside(conn, reply))
 		return;
 	do {
-		step = finish_prepared(conn, call, "ROLLBACK", &found, reply);
+		step = sdk_finish_prepared(conn, call, "ROLLBACK", &found, reply);
 		if (step == STEP_GO)
-			step = bury(conn, call, slice_ms(until_us), reply);
-	} while (step == STEP_AGAIN && have_time(until_us, reply));
+			step = bury(conn, call, sdk_slice_ms(until_us), reply);
+	} while (step == STEP_AGAIN && sdk_have_time(until_us, reply));
 }

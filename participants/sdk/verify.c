@@ -67,6 +67,25 @@ int sdk_read_secret_file(const char *path, char *out, size_t size, struct assent
 	return rc;
 }
 
+int sdk_read_token_file(const char *path, char **line, struct assent_error *err)
+{
+	char token[4096];
+	size_t len;
+	int rc = sdk_read_secret_file(path, token, sizeof(token), err);
+
+	*line = NULL;
+	if (rc)
+		return rc;
+	len = strcspn(token, "\r\n");
+	if (len == 0 || strspn(token + len, "\r\n") != strlen(token + len) ||
+	    strcspn(token, " \t") != strlen(token))
+		rc = sdk_fail(err, ASSENT_E_INVALID, "%.150s is not a file with one token", path);
+	else if (asprintf(line, "Authorization: Bearer %.*s", (int)len, token) < 0)
+		rc = sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
+	OPENSSL_cleanse(token, sizeof(token));
+	return rc;
+}
+
 static bool decode_key(const char *text, struct key *key)
 {
 	static const char prefix[] = "whsec_";
@@ -157,16 +176,18 @@ void assent_verifier_free(struct assent_verifier *v)
 
 /* ---- a call ---- */
 
-/* Only another namespace than the usual one is part of the id. */
-static bool id_is_right(const struct assent_call *call, const char *id)
+/* Only another namespace than the usual one is part of the id. A question has no attempt. And an
+ * intent is an operation of its own here: captured, and sent without its header, it would be a
+ * decision. */
+void sdk_signed_id(const struct assent_call *call, struct sdk_text *out)
 {
 	bool usual = strcmp(call->space, "default") == 0;
-	char expected[sizeof(*call) + 32];
 
-	snprintf(expected, sizeof(expected), "%s/%s%s%s/%s/%s/%d", call->cluster,
-	         usual ? "" : call->space, usual ? "" : "/", call->gid, call->branch, call->op,
-	         call->attempt);
-	return strcmp(id, expected) == 0;
+	sdk_text_printf(out, "%s/%s%s%s/%s/%s", call->cluster, usual ? "" : call->space,
+	                usual ? "" : "/", call->gid, call->branch,
+	                call->intent ? "pre_abort" : call->op);
+	if (call->attempt)
+		sdk_text_printf(out, "/%d", call->attempt);
 }
 
 static bool is_recent(const char *timestamp)
@@ -191,6 +212,25 @@ static bool sign(const struct key *key, const struct sdk_text *text, char out[BA
 		return false;
 	}
 	return EVP_EncodeBlock((unsigned char *)out, mac, (int)n) == BASE64_LEN;
+}
+
+bool sdk_sign(const struct assent_verifier *v, const char *id, const char *timestamp,
+              struct sdk_text *out)
+{
+	struct sdk_text text = {0};
+	bool ok = true;
+
+	sdk_text_printf(&text, "%s.%s.", id, timestamp);
+	for (size_t i = 0; i < v->n_key && ok && !text.failed; i++) {
+		char mac[BASE64_LEN + 1];
+
+		ok = sign(&v->key[i], &text, mac);
+		if (ok)
+			sdk_text_printf(out, "%sv1,%s", i ? " " : "", mac);
+	}
+	ok &= !text.failed && !out->failed;
+	sdk_text_release(&text);
+	return ok;
 }
 
 /* Every signature against every key, without stopping at a difference or at a match. */
@@ -227,12 +267,15 @@ int assent_verify(const struct assent_verifier *v, const struct assent_call *cal
 
 	if (!id || !timestamp || !signatures)
 		return sdk_fail(err, ASSENT_E_INVALID, "this call is not signed");
-	if (!id_is_right(call, id))
-		return sdk_fail(err, ASSENT_E_INVALID, "webhook-id is not this call's");
 	if (!is_recent(timestamp))
 		return sdk_fail(err, ASSENT_E_INVALID,
 		                "webhook-timestamp is more than %d minutes off", TOLERANCE_S / 60);
-	sdk_text_printf(&text, "%s.%s.", id, timestamp);
+	sdk_signed_id(call, &text);
+	if (!text.failed && strcmp(id, text.data) != 0) {
+		sdk_text_release(&text);
+		return sdk_fail(err, ASSENT_E_INVALID, "webhook-id is not this call's");
+	}
+	sdk_text_printf(&text, ".%s.", timestamp);
 	sdk_text_add(&text, call->body, call->len);
 	rc = text.failed ? ASSENT_E_NOMEM : match_any(v, signatures, &text);
 	if (rc == ASSENT_E_NOMEM)

@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "internal.h"
 
 bool sdk_is_outside(PGconn *conn, struct assent_reply *reply)
@@ -38,8 +40,9 @@ enum assent_vote sdk_do_work(PGconn *conn, const struct assent_call *call, assen
 
 	sdk_reply_reset(reply);
 	vote = work(call, conn, reply, ctx);
-	/* Without work, a decision still leaves the rows that repetitions and late calls find. */
-	if (vote == ASSENT_READ_ONLY && !call->is_vote)
+	/* Without work, a decision still leaves the rows that repetitions and late calls find. And
+	 * with pre_commit it is too late to step aside: the peers count on this branch. */
+	if (vote == ASSENT_READ_ONLY && (!call->is_vote || strcmp(call->op, "pre_commit") == 0))
 		vote = ASSENT_YES;
 	vote = check_vote(conn, vote, reply);
 	switch (vote) {

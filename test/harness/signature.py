@@ -18,7 +18,8 @@ def signature(secret, call_id, timestamp, body):
     return "v1," + base64.b64encode(mac).decode()
 
 
-MODES = {"tcc": ("try", "confirm", "cancel"), "saga": ("action", "compensate")}
+MODES = {"tcc": ("try", "confirm", "cancel"), "saga": ("action", "compensate"),
+         "3pc": ("can_commit", "pre_commit", "do_commit", "abort")}
 
 
 def call_headers(gid, op, attempt=1, branch="stock", cluster="c0ffee00", namespace="default"):

@@ -63,8 +63,8 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 
 
 class Ledger:
-    def __init__(self, guard, pg, name):
-        self.service = Service(guard, "ledger", pg.create(name))
+    def __init__(self, guard, pg, name, args=()):
+        self.service = Service(guard, "ledger", pg.create(name), args=args)
         self.service.program = os.path.join(BUILD, "test", "ledger")
         self.db = self.service.db
         self.crash = PqCrash(guard, self.service)

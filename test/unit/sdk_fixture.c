@@ -14,6 +14,10 @@
 
 static struct private_pg *server;
 static const char *namespace = "default";
+static const char *branch = "b";
+static const char *peers;
+static const char *on_timeout = "commit";
+static char hold[16] = "3600000";
 
 bool fixture_start(void)
 {
@@ -117,6 +121,18 @@ void fixture_namespace(const char *name)
 	namespace = name;
 }
 
+void fixture_branch(const char *name)
+{
+	branch = name;
+}
+
+void fixture_terms(int hold_ms, const char *new_peers, const char *new_on_timeout)
+{
+	snprintf(hold, sizeof(hold), "%d", hold_ms);
+	peers = new_peers;
+	on_timeout = new_on_timeout;
+}
+
 struct terms {
 	const char *gid;
 	const char *op;
@@ -129,37 +145,60 @@ static const char *mode_of(const char *op)
 		return "saga";
 	if (strcmp(op, "try") == 0 || strcmp(op, "confirm") == 0 || strncmp(op, "cancel", 6) == 0)
 		return "tcc";
+	if (strcmp(op, "can_commit") == 0 || strcmp(op, "pre_commit") == 0 ||
+	    strcmp(op, "do_commit") == 0 || strcmp(op, "abort") == 0 || strcmp(op, "intent") == 0)
+		return "3pc";
 	return "2pc";
 }
 
+/* The operation as it is called, and the header that makes it another. */
+static const struct variant {
+	const char *name, *op, *header;
+} variants[] = {{"one_phase", "commit", "Assent-One-Phase"},
+                {"cancel+", "cancel", "Assent-May-Be-Confirmed"},
+                {"intent", "abort", "Assent-Intent"}};
+
 static const char *header(void *ctx, const char *name)
 {
-	static const char *const fixed[][2] = {
-	    {"Assent-Cluster", "c0ffee00"},
-	    {"Assent-Branch", "b"},
-	    {"Assent-Attempt", "1"},
-	};
 	const struct terms *t = ctx;
-	bool one_phase = strcmp(t->op, "one_phase") == 0;
-	bool may_be_confirmed = strcmp(t->op, "cancel+") == 0;
+	struct variant v = {t->op, t->op, ""};
 
-	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
-		if (strcmp(name, fixed[i][0]) == 0)
-			return fixed[i][1];
+	for (size_t i = 0; i < sizeof(variants) / sizeof(variants[0]); i++) {
+		if (strcmp(variants[i].name, t->op) == 0)
+			v = variants[i];
 	}
-	if (strcmp(name, "Assent-Namespace") == 0)
+
+	const char *const lines[][2] = {
+	    {"Assent-Cluster", "c0ffee00"},
+	    {"Assent-Namespace", namespace},
+	    {"Assent-Gid", t->gid},
+	    {"Assent-Branch", branch},
+	    {"Assent-Attempt", "1"},
+	    {"Assent-Mode", mode_of(t->op)},
+	    {"Assent-Op", v.op},
+	    {v.header, "true"},
+	    {"Assent-Timeout-Ms", t->timeout_ms},
+	    {"Assent-Hold-Ms", hold},
+	    {"Assent-Peers", peers},
+	    {"Assent-On-Timeout", on_timeout},
+	};
+
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		if (strcmp(name, lines[i][0]) == 0)
+			return lines[i][1];
+	}
+	return NULL;
+}
+
+static const char *parameter(void *ctx, const char *name)
+{
+	const struct terms *t = ctx;
+
+	if (strcmp(name, "cluster") == 0)
+		return "c0ffee00";
+	if (strcmp(name, "namespace") == 0)
 		return namespace;
-	if (strcmp(name, "Assent-Gid") == 0)
-		return t->gid;
-	if (strcmp(name, "Assent-Mode") == 0)
-		return mode_of(t->op);
-	if (strcmp(name, "Assent-Op") == 0)
-		return one_phase ? "commit" : may_be_confirmed ? "cancel" : t->op;
-	if (strcmp(name, "Assent-May-Be-Confirmed") == 0)
-		return may_be_confirmed ? "true" : NULL;
-	if (strcmp(name, "Assent-One-Phase") == 0)
-		return one_phase ? "true" : NULL;
-	return strcmp(name, "Assent-Timeout-Ms") == 0 ? t->timeout_ms : NULL;
+	return strcmp(name, "gid") == 0 ? t->gid : branch;
 }
 
 struct assent_call *fixture_call_ms(const char *gid, const char *op, int timeout_ms)
@@ -170,7 +209,8 @@ struct assent_call *fixture_call_ms(const char *gid, const char *op, int timeout
 	int rc;
 
 	snprintf(t.timeout_ms, sizeof(t.timeout_ms), "%d", timeout_ms);
-	rc = assent_call_new(&call, header, &t, "{\"n\": 1}", 8, &err);
+	rc = strcmp(op, "status") == 0 ? assent_call_new_status(&call, parameter, &t, &err)
+	                               : assent_call_new(&call, header, &t, "{\"n\": 1}", 8, &err);
 	if (rc)
 		fprintf(stderr, "%s %s: %s\n", gid, op, err.text);
 	assert(rc == 0);
@@ -215,6 +255,25 @@ enum assent_vote fixture_work(const struct assent_call *call, PGconn *conn,
 	return business->vote;
 }
 
+/* The question of can_commit: the business's sql and vote, without the row. */
+static enum assent_vote fixture_check(const struct assent_call *call, PGconn *conn,
+                                      struct assent_reply *reply, void *ctx)
+{
+	struct business *business = ctx;
+	PGresult *result = PQexec(conn, business->sql ? business->sql : "SELECT 1");
+	ExecStatusType status = PQresultStatus(result);
+	enum assent_vote vote = business->vote;
+
+	(void)call;
+	atomic_fetch_add(&business->n_run, 1);
+	if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
+		vote = assent_sql_failed(reply, result);
+	else if (vote == ASSENT_REFUSED)
+		vote = assent_refuse(reply, "no tea at all");
+	PQclear(result);
+	return vote;
+}
+
 int fixture_do_ms(PGconn *conn, const char *gid, const char *op, int timeout_ms,
                   struct business *business, char *body)
 {
@@ -231,6 +290,16 @@ int fixture_do_ms(PGconn *conn, const char *gid, const char *op, int timeout_ms,
 		assent_commit(conn, call, fixture_work, business, reply);
 	else if (strcmp(op, "rollback") == 0)
 		assent_rollback(conn, call, reply);
+	else if (strcmp(op, "can_commit") == 0)
+		assent_can_commit(conn, call, fixture_check, business, reply);
+	else if (strcmp(op, "pre_commit") == 0)
+		assent_pre_commit(conn, call, fixture_work, business, reply);
+	else if (strcmp(op, "do_commit") == 0)
+		assent_do_commit(conn, call, reply);
+	else if (strcmp(op, "abort") == 0 || strcmp(op, "intent") == 0)
+		assent_abort(conn, call, reply);
+	else if (strcmp(op, "status") == 0)
+		assent_status(conn, call, reply);
 	else
 		assent_run_once(conn, call, fixture_work, business, reply);
 	status = assent_reply_status(reply);

@@ -32,7 +32,11 @@ int fixture_effects_of(PGconn *conn, const char *gid, const char *op);
 
 /* Of the calls made from here on. */
 void fixture_namespace(const char *name);
-/* A call with the default terms; op "one_phase" is a commit with Assent-One-Phase: true, "cancel+"
+void fixture_branch(const char *name);
+/* The terms of can_commit and pre_commit from here on; the strings are kept. */
+void fixture_terms(int hold_ms, const char *new_peers, const char *new_on_timeout);
+/* A call with the default terms; op "intent" is an abort with Assent-Intent: true, "status" the
+ * question of a peer, and op "one_phase" is a commit with Assent-One-Phase: true, "cancel+"
  * a cancel with Assent-May-Be-Confirmed: true. */
 struct assent_call *fixture_call(const char *gid, const char *op);
 struct assent_call *fixture_call_ms(const char *gid, const char *op, int timeout_ms);

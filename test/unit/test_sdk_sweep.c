@@ -1,0 +1,222 @@
+/*
+ * test_sdk_sweep.c - branches that nobody finishes, against PostgreSQL and over HTTP: what is swept,
+ * what counts as an answer of the coordinator, and what is left alone.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "sweep_world.h"
+
+/* ---- two-phase commit ---- */
+
+static void two_phase(const char *word, unsigned n_effect, unsigned n_waiting)
+{
+	struct sweep_script *s = sweep_script(word, NULL);
+
+	assert_int_equal(sweep_do(s->gid, "b", "prepare"), 200);
+	sweep_tick();
+	assert_int_equal(s->n_asked, 1);
+	assert_int_equal(fixture_prepared(sweep_conn), n_waiting);
+	assert_int_equal(sweep_report.n_waiting, n_waiting);
+	assert_int_equal(sweep_report.n_swept, 1 - n_waiting);
+	assert_int_equal(fixture_effects(sweep_conn, s->gid), n_effect);
+	assert_int_equal(sweep_do(s->gid, "b", n_effect ? "commit" : "rollback"), 200);
+}
+
+static void a_vote_in_doubt_asks(void **state)
+{
+	(void)state;
+	two_phase("commit", 1, 0);
+	two_phase("abort", 0, 0);
+	two_phase("pending", 0, 1);
+	two_phase("silent", 0, 1);
+}
+
+static void only_an_answer_about_itself_counts(void **state)
+{
+	(void)state;
+	two_phase("{\"gid\":\"other\",\"cluster\":\"c0ffee00\",\"decision\":\"commit\"}", 0, 1);
+	two_phase("{\"cluster\":\"c0ffee00\",\"decision\":\"abort\"}", 0, 1);
+	two_phase("{}", 0, 1);
+	/* Of the right gid; but the cluster is another's, or it is no answer. */
+	two_phase("{\"gid\":\"g7\",\"cluster\":\"deadbeef\",\"decision\":\"commit\"}", 0, 1);
+	two_phase("{\"gid\":\"g8\",\"cluster\":\"c0ffee00\",\"decision\":\"perhaps\"}", 0, 1);
+	two_phase("{\"gid\":\"g9\",\"cluster\":\"c0ffee00\",\"decision\":\"commit\"", 0, 1);
+	/* A coordinator that has never heard of it: abort, and somebody should know. */
+	two_phase(
+	    "{\"gid\":\"g10\",\"cluster\":\"c0ffee00\",\"decision\":\"abort\",\"presumed\":true}",
+	    0, 0);
+	assert_int_equal(sweep_report.n_orphan, 1);
+	assert_string_equal(sweep_report.orphan[0], "assent:c0ffee00:default:g10:b");
+}
+
+static void who_is_in_time_is_left_alone(void **state)
+{
+	struct sweep_script *s = sweep_script("abort", NULL);
+	struct assent_error err;
+
+	(void)state;
+	assert_int_equal(sweep_do(s->gid, "b", "prepare"), 200);
+	assert_int_equal(sweep_do(s->gid, "p", "pre_commit"), 200);
+	assert_int_equal(assent_participant_tick(sweep_asker, sweep_conn, &sweep_report, &err), 0);
+	assert_int_equal(s->n_asked, 0);
+	assert_int_equal(fixture_prepared(sweep_conn), 2);
+	assert_int_equal(sweep_report.n_swept + sweep_report.n_waiting + sweep_report.n_orphan, 0);
+	assert_int_equal(sweep_do(s->gid, "b", "rollback"), 200);
+	assert_int_equal(sweep_do(s->gid, "p", "abort"), 200);
+}
+
+/* ---- the rest of it ---- */
+
+static void prepare_by_hand(const char *name)
+{
+	char sql[256];
+
+	snprintf(sql, sizeof(sql),
+	         "BEGIN; INSERT INTO effect VALUES ('hand', 1, 'x');"
+	         "PREPARE TRANSACTION '%s'",
+	         name);
+	fixture_exec(sweep_conn, sql);
+}
+
+static void orphans_are_reported(void **state)
+{
+	static const char *const names[] = {"assent:c0ffee00:default:lost:b", "somebody else",
+	                                    "assent:deadbeef:default:lost:b"};
+	const struct assent_participant_options options = {.coordinators = SWEEP_NOWHERE,
+	                                                   .cluster = "c0ffee00"};
+	struct assent_participant *ours, *all = sweep_asker;
+	struct assent_error err;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++)
+		prepare_by_hand(names[i]);
+	sweep_tick();
+	assert_int_equal(sweep_report.n_orphan, 2);
+	assert_int_equal(assent_participant_new(&ours, &options, &err), 0);
+	sweep_asker = ours;
+	sweep_tick();
+	assert_int_equal(sweep_report.n_orphan, 1);
+	assert_string_equal(sweep_report.orphan[0], names[0]);
+	assent_participant_free(ours);
+	sweep_asker = all;
+	assert_int_equal(fixture_prepared(sweep_conn), 3);
+	for (size_t i = 0; i < 3; i++) {
+		char sql[128];
+
+		snprintf(sql, sizeof(sql), "ROLLBACK PREPARED '%s'", names[i]);
+		fixture_exec(sweep_conn, sql);
+	}
+}
+
+static void only_its_own_cluster_and_database(void **state)
+{
+	struct sweep_script *s = sweep_pre_committed("abort", NULL, sweep_peers, "wait");
+	const struct assent_participant_options options = {.coordinators = SWEEP_NOWHERE,
+	                                                   .cluster = "deadbeef"};
+	struct assent_participant *other, *all = sweep_asker;
+	struct assent_error err;
+	PGconn *elsewhere;
+	char info[512];
+
+	(void)state;
+	assert_int_equal(assent_participant_new(&other, &options, &err), 0);
+	sweep_asker = other;
+	sweep_tick();
+	sweep_assert_decision(s->gid, "", false);
+	assert_int_equal(sweep_report.n_waiting + sweep_report.n_orphan, 0);
+	assent_participant_free(other);
+	sweep_asker = all;
+
+	fixture_exec(sweep_conn, "CREATE DATABASE elsewhere");
+	snprintf(info, sizeof(info), "%s dbname=elsewhere", fixture_conninfo());
+	elsewhere = PQconnectdb(info);
+	assert_int_equal(PQstatus(elsewhere), CONNECTION_OK);
+	assert_int_equal(assent_participant_install(elsewhere, &err), 0);
+	assert_int_equal(assent_participant_tick(sweep_asker, elsewhere, &sweep_report, &err), 0);
+	assert_int_equal(sweep_report.n_orphan + sweep_report.n_swept + sweep_report.n_waiting, 0);
+	PQfinish(elsewhere);
+	assert_int_equal(s->n_asked, 0);
+	sweep_tick();
+	sweep_assert_decision(s->gid, "abort", false);
+}
+
+/* More than a batch of them, in one tick. */
+static void many_at_once(void **state)
+{
+	char gid[16];
+
+	(void)state;
+	for (int i = 0; i < 40; i++) {
+		snprintf(gid, sizeof(gid), "many%d", i);
+		fixture_terms(3600000, NULL, "wait");
+		assert_int_equal(sweep_do(gid, "b", "pre_commit"), 200);
+	}
+	sweep_tick();
+	assert_int_equal(sweep_report.n_heuristic, 40);
+	assert_int_equal(fixture_prepared(sweep_conn), 0);
+}
+
+/* ---- options ---- */
+
+static void options_are_checked(void **state)
+{
+	static const struct {
+		struct assent_participant_options options;
+		const char *text;
+	} bad[] = {
+	    {{.coordinators = NULL}, "coordinators"},
+	    {{.coordinators = " , "}, "coordinators"},
+	    {{.coordinators = "ftp://x"}, "ftp://x"},
+	    {{.coordinators = "http://a http://b http://c http://d http://e http://f http://g "
+	                      "http://h http://i"},
+	     "more than 8"},
+	    {{.coordinators = SWEEP_NOWHERE, .cluster = "a:b"}, "cluster"},
+	    {{.coordinators = SWEEP_NOWHERE, .token_file = "/nowhere"}, "/nowhere"},
+	    {{.coordinators = SWEEP_NOWHERE, .secret_file = "/nowhere"}, "/nowhere"},
+	};
+	const struct assent_server_options alone = {.listen = "127.0.0.1:0",
+	                                            .database = fixture_conninfo()};
+	struct assent_participant *p;
+	struct assent_error err;
+	struct assent_server *s;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_true(assent_participant_new(&p, &bad[i].options, &err) < 0);
+		assert_null(p);
+		assert_non_null(strstr(err.text, bad[i].text));
+	}
+	s = assent_server_new(&alone, &err);
+	assert_int_equal(assent_server_on(s, "/x", "pre_commit", sweep_never, NULL, &err), 0);
+	assert_int_equal(assent_server_start(s, &err), ASSENT_E_INVALID);
+	assert_non_null(strstr(err.text, "coordinators"));
+	assent_server_free(s);
+	s = assent_server_new(&alone, &err);
+	assert_int_equal(assent_server_on(s, "/x", "can_commit", sweep_never, NULL, &err), 0);
+	assert_int_equal(assent_server_start(s, &err), ASSENT_E_INVALID);
+	assert_non_null(strstr(err.text, "pre_commit"));
+	assent_server_free(s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_vote_in_doubt_asks),
+	    cmocka_unit_test(only_an_answer_about_itself_counts),
+	    cmocka_unit_test(who_is_in_time_is_left_alone),
+	    cmocka_unit_test(orphans_are_reported),
+	    cmocka_unit_test(only_its_own_cluster_and_database),
+	    cmocka_unit_test(many_at_once),
+	    cmocka_unit_test(options_are_checked),
+	};
+
+	return cmocka_run_group_tests_name("sdk_sweep", tests, sweep_setup, sweep_teardown);
+}

@@ -1,0 +1,232 @@
+/*
+ * test_sdk_termination.c - three-phase commit when nobody calls any more, against PostgreSQL and over
+ * HTTP: whom a branch asks, and what follows from the answers.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "sweep_world.h"
+
+static void the_coordinator_is_obeyed(void **state)
+{
+	struct sweep_script *s = sweep_pre_committed("commit", NULL, sweep_peers, "wait");
+
+	(void)state;
+	sweep_tick();
+	sweep_assert_decision(s->gid, "commit", false);
+	assert_int_equal(fixture_effects(sweep_conn, s->gid), 1);
+	s = sweep_pre_committed("abort", NULL, sweep_peers, "commit");
+	sweep_tick();
+	sweep_assert_decision(s->gid, "abort", false);
+	assert_int_equal(sweep_report.n_swept, 1);
+	sweep_end(s->gid, "abort");
+}
+
+/* As long as the coordinator is up, it is its business. */
+static void pending_means_wait(void **state)
+{
+	struct sweep_script *s = sweep_pre_committed("pending", NULL, sweep_peers, "commit");
+
+	(void)state;
+	assert_int_equal(sweep_do(s->gid, "p", "pre_commit"), 200);
+	for (int i = 0; i < 2; i++) {
+		sweep_tick_b();
+		sweep_assert_decision(s->gid, "", false);
+		assert_int_equal(sweep_report.n_waiting, 1);
+	}
+	assert_int_equal(s->n_asked, 2);
+	assert_int_equal(sweep_n_vouched(s->gid), 0);
+	sweep_end(s->gid, "abort");
+}
+
+static void all_are_pre_committed(void **state)
+{
+	struct sweep_script *s = sweep_pre_committed("silent", NULL, sweep_peers, "wait");
+
+	(void)state;
+	assert_int_equal(sweep_do(s->gid, "p", "pre_commit"), 200);
+	sweep_tick_b();
+	sweep_assert_decision(s->gid, "commit", true);
+	assert_int_equal(sweep_report.n_heuristic, 1);
+	assert_non_null(strstr(sweep_report.heuristic, "p pre_committed"));
+	/* The peer is bound by what it has said. */
+	assert_int_equal(sweep_do(s->gid, "p", "intent"), 409);
+	sweep_assert_says("\"outcome\":\"pre_committed\"");
+	/* The coordinator hears of it when it is back. */
+	assert_int_equal(sweep_do(s->gid, "b", "do_commit"), 200);
+	sweep_assert_says("\"heuristic\":true");
+	sweep_assert_says("p pre_committed");
+	sweep_end(s->gid, "do_commit");
+	assert_int_equal(fixture_effects(sweep_conn, s->gid), 2);
+}
+
+static void one_has_not_pre_committed(void **state)
+{
+	struct sweep_script *s = sweep_pre_committed("silent", NULL, sweep_peers, "commit");
+
+	(void)state;
+	assert_int_equal(sweep_do(s->gid, "p", "can_commit"), 200);
+	sweep_tick_b();
+	sweep_assert_decision(s->gid, "abort", true);
+	assert_int_equal(sweep_do(s->gid, "p", "pre_commit"), 409);
+	sweep_assert_says("\"outcome\":\"aborted\"");
+	assert_int_equal(sweep_do(s->gid, "b", "do_commit"), 409);
+	sweep_assert_says("\"outcome\":\"aborted\"");
+	sweep_assert_says("\"heuristic\":true");
+	sweep_end(s->gid, "abort");
+}
+
+static void one_has_ended(void **state)
+{
+	struct sweep_script *s = sweep_pre_committed("silent", NULL, sweep_peers, "wait");
+
+	(void)state;
+	assert_int_equal(sweep_do(s->gid, "p", "pre_commit"), 200);
+	assert_int_equal(sweep_do(s->gid, "p", "do_commit"), 200);
+	sweep_tick_b();
+	sweep_assert_decision(s->gid, "commit", true);
+	s = sweep_pre_committed("silent", NULL, sweep_peers, "commit");
+	assert_int_equal(sweep_do(s->gid, "p", "abort"), 200);
+	sweep_tick_b();
+	sweep_assert_decision(s->gid, "abort", true);
+	assert_int_equal(sweep_do(s->gid, "b", "abort"), 200);
+	sweep_assert_says("\"heuristic\":true");
+}
+
+static void without_others_it_commits(void **state)
+{
+	struct sweep_script *s = sweep_pre_committed("silent", NULL, NULL, "wait");
+
+	(void)state;
+	sweep_tick();
+	sweep_assert_decision(s->gid, "commit", true);
+}
+
+static void a_peer_is_silent(void **state)
+{
+	static const char gone[] = "p=" SWEEP_NOWHERE "/x/status";
+	struct sweep_script *s = sweep_pre_committed("silent", NULL, gone, "wait");
+
+	(void)state;
+	sweep_tick();
+	sweep_assert_decision(s->gid, "", false);
+	assert_int_equal(sweep_report.n_waiting, 1);
+	assert_int_equal(s->n_asked, 1);
+	sweep_end(s->gid, "abort");
+
+	/* on_timeout: not before the coordinator has been asked again. */
+	s = sweep_pre_committed("silent", NULL, gone, "commit");
+	sweep_tick();
+	sweep_assert_decision(s->gid, "commit", true);
+	assert_int_equal(s->n_asked, 2);
+	assert_non_null(strstr(sweep_report.heuristic, "p not reached"));
+	s = sweep_pre_committed("silent", "pending", gone, "commit");
+	sweep_tick();
+	sweep_assert_decision(s->gid, "", false);
+	s->words[1] = "abort";
+	sweep_tick();
+	sweep_assert_decision(s->gid, "abort", false);
+	s = sweep_pre_committed("silent", "abort", gone, "commit");
+	sweep_tick();
+	sweep_assert_decision(s->gid, "abort", false);
+}
+
+/* Nobody is at that address but another branch: it does not speak for p. */
+static void only_the_peer_itself_counts(void **state)
+{
+	char wrong[300];
+	struct sweep_script *s;
+
+	(void)state;
+	snprintf(wrong, sizeof(wrong), "p=%s/decoy/status", assent_server_url(sweep_server));
+	s = sweep_pre_committed("silent", NULL, wrong, "wait");
+	sweep_tick();
+	sweep_assert_decision(s->gid, "", false);
+	sweep_end(s->gid, "abort");
+}
+
+/* ---- peers with a secret ---- */
+
+static void questions_are_signed(void **state)
+{
+	struct assent_participant *open_one = sweep_asker;
+	struct sweep_script *s;
+
+	(void)state;
+	snprintf(sweep_peers, sizeof(sweep_peers), "p=%s/p/status",
+	         assent_server_url(sweep_locked));
+	s = sweep_pre_committed("silent", NULL, sweep_peers, "wait");
+	assert_int_equal(sweep_do(s->gid, "p", "pre_commit"), 200);
+	sweep_tick_b();
+	sweep_assert_decision(s->gid, "", false); /* 401 is no answer */
+	assert_int_equal(sweep_n_vouched(s->gid), 0);
+	sweep_asker = sweep_participant(assent_server_url(sweep_server), sweep_secret);
+	sweep_tick_b();
+	sweep_assert_decision(s->gid, "commit", true);
+	assent_participant_free(sweep_asker);
+	sweep_asker = open_one;
+	snprintf(sweep_peers, sizeof(sweep_peers), "p=%s/p/status",
+	         assent_server_url(sweep_server));
+	sweep_end(s->gid, "do_commit");
+}
+
+static void asked_and_forgotten(void **state)
+{
+	struct sweep_script *s = sweep_script("pending", NULL);
+
+	(void)state;
+	assert_int_equal(sweep_do(s->gid, "b", "can_commit"), 200);
+	sweep_tick();
+	sweep_assert_decision(s->gid, "abort", false);
+	assert_int_equal(s->n_asked, 0);
+	assert_int_equal(sweep_do(s->gid, "b", "pre_commit"), 409);
+	sweep_assert_says("\"outcome\":\"aborted\"");
+}
+
+static void what_was_decided_is_carried_out(void **state)
+{
+	static const char *const decisions[] = {"commit", "abort"};
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct sweep_script *s = sweep_pre_committed("pending", NULL, sweep_peers, "wait");
+		char sql[256];
+
+		snprintf(sql, sizeof(sql),
+		         "SELECT assent_participant.settle('c0ffee00', 'default', '%s', 'b',"
+		         " 'assent:c0ffee00:default:%s:b', 1000, '%s', NULL, NULL)",
+		         s->gid, s->gid, decisions[i]);
+		fixture_exec(sweep_conn, sql);
+		sweep_tick();
+		sweep_assert_decision(s->gid, decisions[i], false);
+		assert_int_equal(fixture_effects(sweep_conn, s->gid), 1 - i);
+		assert_int_equal(s->n_asked, 0);
+		assert_int_equal(sweep_report.n_swept, 1);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(the_coordinator_is_obeyed),
+	    cmocka_unit_test(pending_means_wait),
+	    cmocka_unit_test(all_are_pre_committed),
+	    cmocka_unit_test(one_has_not_pre_committed),
+	    cmocka_unit_test(one_has_ended),
+	    cmocka_unit_test(without_others_it_commits),
+	    cmocka_unit_test(a_peer_is_silent),
+	    cmocka_unit_test(only_the_peer_itself_counts),
+	    cmocka_unit_test(questions_are_signed),
+	    cmocka_unit_test(asked_and_forgotten),
+	    cmocka_unit_test(what_was_decided_is_carried_out),
+	};
+
+	return cmocka_run_group_tests_name("sdk_termination", tests, sweep_setup, sweep_teardown);
+}
