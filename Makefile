@@ -103,6 +103,7 @@ UNIT_PARTS ?= $(PARTS)
 part_libs   = $(foreach p,$(1),$(if $($(p)_src),$(BUILD)/lib/part_$(p).a))
 
 assentd   := $(if $(main_src),$(BUILD)/bin/assentd)
+assent    := $(if $(cli_src),$(BUILD)/bin/assent)
 sdk_so    := $(BUILD)/lib/libassent.so.$(SOVERSION)
 sdk_a     := $(BUILD)/lib/libassent.a
 sdk_libs  := $(sdk_a) $(sdk_so)
