@@ -76,3 +76,23 @@ def test_requests_about_a_parked_one(small, part, dying, gid):
     dying.on("dead", "commit", Answer(200))
     assert small.client.put(gid + "-b", body(part, dying), wait=10)["outcome"] == "committed"
     all_ended(small, [gid])
+
+
+def test_an_undecided_intent_is_parked_as_well(small, part, dying, gid):
+    """No deadline ends it: it must fill no node either, and pending is pending."""
+    later = Answer(503, headers={"Retry-After": "600"})
+    dying.on("dead", "pre_commit", Answer(409))
+    dying.on("dead", "abort", later)
+    part.on("a", "abort", Answer(409, '{"outcome":"pre_committed"}'), Answer(200))
+    branches = [part.branch("a"), dying.branch("dead")]
+    small.client.put(gid, {"mode": "3pc", "retry": RETRY, "branches": branches})
+    wait_until(lambda: parked(small) == 1, 20, "it to be parked")
+    txn = small.client.txn(gid)
+    assert (txn["state"], txn["outcome"]) == ("pre_aborting", "pending")
+    assert [b["state"] for b in txn["branches"]] == ["vouched", "refused"]
+    assert small.client.decision(gid)["decision"] == "pending"
+    dying.on("dead", "abort", Answer(200))
+    assert small.client.put(gid + "-b", body(part, dying), wait=10)["outcome"] == "committed"
+    assert small.client.ended(gid)["outcome"] == "aborted"
+    intents = [c for c in part.calls("a", "abort", gid) if c.headers["Assent-Intent"]]
+    assert len(intents) == 1  # it has vouched, and is not asked again

@@ -200,6 +200,28 @@ static void test_gid_valid(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, submission_setup, submission_teardown)
 
+/* A participant is left to itself after four times what a phase may take, unless it is said otherwise. */
+static void test_three_phase(void **state)
+{
+	struct submission_fixture *f = *state;
+
+	submission_accepted(f, "{\"mode\":\"3pc\",\"branches\":[" ONE "]}");
+	assert_int_equal(f->s.mode, MODE_THREE_PHASE);
+	assert_int_equal(f->s.phase_timeout_us, 5000 * 1000);
+	assert_int_equal(f->s.hold_us, 20000 * 1000);
+	assert_false(f->s.branch[0].waits);
+	assert_null(f->s.branch[0].status_url);
+	submission_accepted(f,
+	                    "{\"mode\":\"3pc\",\"phase_timeout_ms\":70,\"branches\":[{\"id\":\"a\","
+	                    "\"participant\":" URL ",\"on_timeout\":\"wait\",\"ops\":{"
+	                    "\"abort\":\"http://shop/x\",\"status\":\"http://shop/y\"}}]}");
+	assert_int_equal(f->s.hold_us, 280 * 1000);
+	assert_true(f->s.branch[0].waits);
+	assert_string_equal(f->s.branch[0].status_url, "http://shop/y");
+	/* An intent goes where the decision goes. */
+	assert_string_equal(f->s.branch[0].op_url[OP_PRE_ABORT], "http://shop/x");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -212,6 +234,7 @@ int main(void)
 		TEST(test_out_of_memory),
 #endif
 		TEST(test_gid_valid),
+		TEST(test_three_phase),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
