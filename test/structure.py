@@ -311,14 +311,26 @@ def check_purity(files, planted=frozenset()):
             yield f"core needs {name}"
 
 
+def sdk_functions(files):
+    header = blank(files.get("participants/sdk/assent.h", ""))
+    return re.findall(r"\b(assent_\w+)\(", re.sub(r"\btypedef\b[^;]*;", "", header))
+
+
+def check_misuse(files):
+    """Each public function is called without its objects, and in the wrong order."""
+    test = "test/unit/test_sdk_misuse.c"
+    called = set(re.findall(r"\bassent_\w+\b", blank(files.get(test, ""))))
+    for name in sorted(set(sdk_functions(files)) - called):
+        yield f"{test}: does not misuse {name}"
+
+
 def check_exports(files, planted=frozenset()):
     library = BUILD / "lib/libassent.so.0"
     if not library.exists():
         yield f"{library}: not built"
         return
     exported = symbols([library], "-D", "--defined-only") | planted
-    header = blank(files.get("participants/sdk/assent.h", ""))
-    declared = re.findall(r"\b(assent_\w+)\(", re.sub(r"\btypedef\b[^;]*;", "", header))
+    declared = sdk_functions(files)
     for name in sorted(set(declared) - exported):
         yield f"libassent.so does not export {name}"
     for name in sorted(exported - set(declared) - {"LIBASSENT_0"}):
@@ -357,6 +369,7 @@ FAULTS = [
     (check_compose, fault("docker-compose.yml", "services: [\n")),
     (check_compose, fault("docker-compose.yml", "services: {a: {image: b, ports: ['1:1']}}\n")),
     (check_purity, {"malloc"}),
+    (check_misuse, fault("participants/sdk/assent.h", "ASSENT_API int assent_x(void);\n")),
     (check_exports, {"buf_add"}),
 ]
 

@@ -77,6 +77,8 @@ int assent_barrier_enter(PGconn *conn, const struct assent_call *call, struct as
 	PGresult *result;
 	int verdict;
 
+	if (!call || !reply)
+		return sdk_fail(err, ASSENT_E_INVALID, "call or reply is NULL");
 	if (PQtransactionStatus(conn) != PQTRANS_INTRANS)
 		return sdk_fail(err, ASSENT_E_INVALID,
 		                "the barrier works inside an open transaction");
@@ -91,10 +93,15 @@ int assent_barrier_store(PGconn *conn, const struct assent_call *call,
                          const struct assent_reply *reply, struct assent_error *err)
 {
 	char status[16];
-	const char *more[] = {call->op, status, NULL};
+	const char *more[] = {call ? call->op : NULL, status, NULL};
 	PGresult *result;
 	int rc = 0;
 
+	if (!call || !reply)
+		return sdk_fail(err, ASSENT_E_INVALID, "call or reply is NULL");
+	if (PQtransactionStatus(conn) != PQTRANS_INTRANS)
+		return sdk_fail(err, ASSENT_E_INVALID,
+		                "the barrier works inside an open transaction");
 	if (reply->body.failed)
 		return sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
 	snprintf(status, sizeof(status), "%d", reply->status);

@@ -233,10 +233,15 @@ int assent_call_new(struct assent_call **out, assent_header_fn *header, void *ct
                     size_t len, struct assent_error *err)
 {
 	struct reader r = {header, ctx, err};
-	struct assent_call *call = calloc(1, sizeof(*call));
+	struct assent_call *call;
 	int rc;
 
-	*out = NULL;
+	if (out)
+		*out = NULL;
+	if (!out || !header || (!body && len) || len > INT32_MAX)
+		return sdk_fail(err, ASSENT_E_INVALID,
+		                "call or header is NULL, or body for its length");
+	call = calloc(1, sizeof(*call));
 	if (!call || !(call->body = malloc(len + 1))) {
 		free(call);
 		return sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
@@ -300,7 +305,10 @@ int assent_call_new_status(struct assent_call **out, assent_header_fn *parameter
 	const char *identity[4];
 	struct assent_call *call;
 
-	*out = NULL;
+	if (out)
+		*out = NULL;
+	if (!out || !parameter)
+		return sdk_fail(err, ASSENT_E_INVALID, "call or parameter is NULL");
 	for (size_t i = 0; i < 4; i++) {
 		identity[i] = parameter(ctx, words[i].name);
 		if (!identity[i] || !sdk_identifier(identity[i], words[i].max, words[i].others))
@@ -318,47 +326,47 @@ int assent_call_new_status(struct assent_call **out, assent_header_fn *parameter
 
 const char *assent_call_cluster(const struct assent_call *call)
 {
-	return call->cluster;
+	return call ? call->cluster : "";
 }
 
 const char *assent_call_namespace(const struct assent_call *call)
 {
-	return call->space;
+	return call ? call->space : "";
 }
 
 const char *assent_call_gid(const struct assent_call *call)
 {
-	return call->gid;
+	return call ? call->gid : "";
 }
 
 const char *assent_call_branch(const struct assent_call *call)
 {
-	return call->branch;
+	return call ? call->branch : "";
 }
 
 const char *assent_call_op(const struct assent_call *call)
 {
-	return call->op;
+	return call ? call->op : "";
 }
 
 int assent_call_attempt(const struct assent_call *call)
 {
-	return call->attempt;
+	return call ? call->attempt : 0;
 }
 
 int assent_call_one_phase(const struct assent_call *call)
 {
-	return call->one_phase;
+	return call ? call->one_phase : 0;
 }
 
 int assent_call_confirmed(const struct assent_call *call)
 {
-	return call->confirmed;
+	return call ? call->confirmed : 0;
 }
 
 int assent_call_remaining_ms(const struct assent_call *call)
 {
-	int64_t left = (call->until_us - sdk_now_us()) / 1000;
+	int64_t left = call ? (call->until_us - sdk_now_us()) / 1000 : 0;
 
 	return left > 0 ? (int)left : 0;
 }
@@ -366,6 +374,6 @@ int assent_call_remaining_ms(const struct assent_call *call)
 const char *assent_call_body(const struct assent_call *call, size_t *len)
 {
 	if (len)
-		*len = call->len;
-	return call->body;
+		*len = call ? call->len : 0;
+	return call ? call->body : "";
 }

@@ -223,6 +223,8 @@ void sdk_get_release(struct sdk_get *ask);
 
 /* False when the connection is lost or inside a transaction block; `reply` says so. */
 bool sdk_is_outside(PGconn *conn, struct assent_reply *reply);
+/* The same of the functions that people call, who may have no call, and no reply either. */
+bool sdk_may_begin(PGconn *conn, const struct assent_call *call, struct assent_reply *reply);
 /* Runs the work in the open transaction and sets reply's status. Only after ASSENT_YES the
  * transaction is still open and sound; otherwise it has been rolled back. */
 enum assent_vote sdk_do_work(PGconn *conn, const struct assent_call *call, assent_work_fn *work,

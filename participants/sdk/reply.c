@@ -31,12 +31,12 @@ void sdk_reply_reset(struct assent_reply *reply)
 /* A reply that could not be built in full is none: the call is asked again. */
 int assent_reply_status(const struct assent_reply *reply)
 {
-	return reply->body.failed ? 503 : reply->status;
+	return !reply || reply->body.failed ? 503 : reply->status;
 }
 
 const char *assent_reply_body(const struct assent_reply *reply, size_t *len)
 {
-	size_t n = reply->body.failed ? 0 : reply->body.len;
+	size_t n = !reply || reply->body.failed ? 0 : reply->body.len;
 
 	if (len)
 		*len = n;
@@ -45,9 +45,11 @@ const char *assent_reply_body(const struct assent_reply *reply, size_t *len)
 
 void assent_reply_set(struct assent_reply *reply, int status, const char *json, size_t len)
 {
+	if (!reply)
+		return;
 	sdk_reply_reset(reply);
 	reply->status = status;
-	if (len)
+	if (len && json)
 		sdk_text_add(&reply->body, json, len);
 }
 
@@ -56,7 +58,12 @@ set_reason(struct assent_reply *reply, int status, const char *format, va_list a
 {
 	char text[512];
 
-	vsnprintf(text, sizeof(text), format, args);
+	if (!reply)
+		return;
+	if (format)
+		vsnprintf(text, sizeof(text), format, args);
+	else
+		*text = '\0';
 	assent_reply_set(reply, status, NULL, 0);
 	sdk_text_puts(&reply->body, "{\"reason\":");
 	sdk_text_json(&reply->body, text);

@@ -48,7 +48,7 @@ struct assent_server *assent_server_new(const struct assent_server_options *opti
 {
 	struct assent_server *s;
 
-	if (!options->listen || !options->database) {
+	if (!options || !options->listen || !options->database) {
 		sdk_fail(err, ASSENT_E_INVALID, "the options listen and database are required");
 		return NULL;
 	}
@@ -158,6 +158,8 @@ static const struct family {
 int assent_server_on(struct assent_server *s, const char *path, const char *op,
                      assent_work_fn *work, void *ctx, struct assent_error *err)
 {
+	if (!s || !path || !op || (!work && strcmp(op, "can_commit") != 0))
+		return sdk_fail(err, ASSENT_E_INVALID, "server, path, op or work is NULL");
 	if (strcmp(op, "can_commit") == 0)
 		return add_can_commit(s, path, work, ctx, err);
 	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
@@ -178,8 +180,11 @@ int assent_server_on(struct assent_server *s, const char *path, const char *op,
 int assent_server_route(struct assent_server *s, const char *method, const char *path,
                         assent_route_fn *route, void *ctx, struct assent_error *err)
 {
-	struct target *t = add_target(s, method, path, "", err);
+	struct target *t;
 
+	if (!s || !method || !path || !route)
+		return sdk_fail(err, ASSENT_E_INVALID, "server, method, path or route is NULL");
+	t = add_target(s, method, path, "", err);
 	if (!t)
 		return ASSENT_E_INVALID;
 	t->route = route;
@@ -300,8 +305,8 @@ int assent_server_start(struct assent_server *s, struct assent_error *err)
 	bool prepares;
 	int rc;
 
-	if (s->daemon)
-		return sdk_fail(err, ASSENT_E_INVALID, "the server was started before");
+	if (!s || s->daemon || s->mask_taken)
+		return sdk_fail(err, ASSENT_E_INVALID, "the server is NULL, or was started before");
 	if ((rc = check_ops(s, &prepares, err)) || (rc = check_database(s, prepares, err)))
 		return rc;
 	s->listen_fd = sdk_listen(s->listen, s->url, sizeof(s->url), err);
@@ -327,13 +332,13 @@ int assent_server_start(struct assent_server *s, struct assent_error *err)
 
 const char *assent_server_url(const struct assent_server *s)
 {
-	return s->url;
+	return s ? s->url : "";
 }
 
 void assent_server_stop(struct assent_server *s)
 {
 	uint64_t one = 1;
-	ssize_t n = write(s->stop_fd, &one, sizeof(one));
+	ssize_t n = s ? write(s->stop_fd, &one, sizeof(one)) : 0;
 
 	(void)n; /* fails only when it is set already */
 }
@@ -354,10 +359,13 @@ static void drain(struct assent_server *s)
 
 void assent_server_run(struct assent_server *s)
 {
-	struct pollfd fds[] = {{.fd = s->signal_fd, .events = POLLIN},
-	                       {.fd = s->stop_fd, .events = POLLIN}};
+	struct pollfd fds[] = {{.events = POLLIN}, {.events = POLLIN}};
 	struct signalfd_siginfo info;
 
+	if (!s || !s->daemon)
+		return;
+	fds[0].fd = s->signal_fd;
+	fds[1].fd = s->stop_fd;
 	while (poll(fds, 2, -1) < 0 && errno == EINTR)
 		;
 	/* Taken off the queue, or it would be delivered once the mask is restored. */

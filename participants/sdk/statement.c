@@ -147,8 +147,10 @@ PGresult *sdk_branch_exec(PGconn *conn, const struct assent_call *call, const ch
 
 PGresult *assent_exec(PGconn *conn, const char *sql, const struct assent_call *call)
 {
-	const struct params p = {.n = 1, .value = {call->body}};
+	const struct params p = {.n = 1, .value = {call ? call->body : NULL}};
 
+	if (!conn || !sql)
+		return NULL; /* as libpq does; assent_sql_failed takes it */
 	return execute(conn, sql, &p, 0);
 }
 

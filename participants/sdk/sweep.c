@@ -88,9 +88,15 @@ int assent_participant_new(struct assent_participant **out,
                            const struct assent_participant_options *options,
                            struct assent_error *err)
 {
-	struct assent_participant *p = calloc(1, sizeof(*p));
-	int rc = p ? configure(p, options, err) : sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
+	struct assent_participant *p;
+	int rc;
 
+	if (out)
+		*out = NULL;
+	if (!out || !options)
+		return sdk_fail(err, ASSENT_E_INVALID, "participant or options is NULL");
+	p = calloc(1, sizeof(*p));
+	rc = p ? configure(p, options, err) : sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
 	if (rc) {
 		assent_participant_free(p);
 		p = NULL;
@@ -320,11 +326,16 @@ static int find_orphans(struct tick *t, struct assent_error *err)
 int assent_participant_tick(struct assent_participant *p, PGconn *conn,
                             struct assent_tick_report *report, struct assent_error *err)
 {
-	int64_t until_us = sdk_now_us() + (int64_t)p->budget_ms * 1000;
-	struct tick t = {p, conn, assent_reply_new(), report};
+	struct assent_tick_report unread;
+	struct tick t = {p, conn, NULL, report ? report : &unread};
+	int64_t until_us;
 	int n = 0;
 
-	*report = (struct assent_tick_report){0};
+	*t.report = (struct assent_tick_report){0};
+	if (!p)
+		return sdk_fail(err, ASSENT_E_INVALID, "participant is NULL");
+	until_us = sdk_now_us() + (int64_t)p->budget_ms * 1000;
+	t.reply = assent_reply_new();
 	if (!t.reply)
 		return sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
 	if (!sdk_is_outside(conn, t.reply))

@@ -227,7 +227,7 @@ void assent_can_commit(PGconn *conn, const struct assent_call *call, assent_work
 {
 	enum step step;
 
-	if (!sdk_is_outside(conn, reply))
+	if (!sdk_may_begin(conn, call, reply))
 		return;
 	sdk_reply_reset(reply);
 	if (work && !check(conn, call, work, ctx, reply))
@@ -268,7 +268,7 @@ void assent_pre_commit(PGconn *conn, const struct assent_call *call, assent_work
 {
 	enum step step;
 
-	if (!sdk_is_outside(conn, reply))
+	if (!sdk_may_begin(conn, call, reply))
 		return;
 	sdk_reply_reset(reply);
 	do {
@@ -286,7 +286,7 @@ void assent_do_commit(PGconn *conn, const struct assent_call *call, struct assen
 {
 	struct sdk_settled settled;
 
-	if (!sdk_is_outside(conn, reply) ||
+	if (!sdk_may_begin(conn, call, reply) ||
 	    !sdk_settle(conn, call, "commit", NULL, &settled, reply))
 		return;
 	if (settled.state == SDK_COMMITTED)
@@ -299,7 +299,7 @@ void assent_abort(PGconn *conn, const struct assent_call *call, struct assent_re
 {
 	struct sdk_settled settled;
 
-	if (!sdk_is_outside(conn, reply) ||
+	if (!sdk_may_begin(conn, call, reply) ||
 	    !sdk_settle(conn, call, call->intent ? "intent" : "abort", NULL, &settled, reply))
 		return;
 	if (settled.state == SDK_ABORTED)
@@ -318,7 +318,8 @@ void assent_status(PGconn *conn, const struct assent_call *call, struct assent_r
 	                                    [SDK_ABORTED] = "aborted"};
 	struct sdk_settled settled;
 
-	if (!sdk_is_outside(conn, reply) || !sdk_settle(conn, call, "poll", NULL, &settled, reply))
+	if (!sdk_may_begin(conn, call, reply) ||
+	    !sdk_settle(conn, call, "poll", NULL, &settled, reply))
 		return;
 	assent_reply_set(reply, 200, NULL, 0);
 	sdk_text_printf(&reply->body,

@@ -213,7 +213,7 @@ void assent_prepare(PGconn *conn, const struct assent_call *call, assent_work_fn
 {
 	enum step step;
 
-	if (!sdk_is_outside(conn, reply))
+	if (!sdk_may_begin(conn, call, reply))
 		return;
 	step = take_new(conn, call, reply);
 	if (step == STEP_GO)
@@ -281,16 +281,17 @@ static enum step find_committed(PGconn *conn, const struct assent_call *call,
 void assent_commit(PGconn *conn, const struct assent_call *call, assent_work_fn *work, void *ctx,
                    struct assent_reply *reply)
 {
-	int64_t until_us = sdk_now_us() + (int64_t)sdk_patience_ms(call) * 1000;
+	int64_t until_us;
 	bool found;
 	enum step step;
 
-	if (call->one_phase) {
+	if (call && call->one_phase) {
 		assent_run_once(conn, call, work, ctx, reply);
 		return;
 	}
-	if (!sdk_is_outside(conn, reply))
+	if (!sdk_may_begin(conn, call, reply))
 		return;
+	until_us = sdk_now_us() + (int64_t)sdk_patience_ms(call) * 1000;
 	sdk_reply_reset(reply);
 	do {
 		step = sdk_finish_prepared(conn, call, "COMMIT", &found, reply);
@@ -325,12 +326,13 @@ static enum step bury(PGconn *conn, const struct assent_call *call, int lock_ms,
 
 void assent_rollback(PGconn *conn, const struct assent_call *call, struct assent_reply *reply)
 {
-	int64_t until_us = sdk_now_us() + (int64_t)sdk_patience_ms(call) * 1000;
+	int64_t until_us;
 	bool found;
 	enum step step;
 
-	if (!sdk_is_outside(conn, reply))
+	if (!sdk_may_begin(conn, call, reply))
 		return;
+	until_us = sdk_now_us() + (int64_t)sdk_patience_ms(call) * 1000;
 	do {
 		step = sdk_finish_prepared(conn, call, "ROLLBACK", &found, reply);
 		if (step == STEP_GO)

@@ -131,12 +131,18 @@ static int add_keys(struct assent_verifier *v, char *text, struct assent_error *
 
 int assent_verifier_new(struct assent_verifier **out, const char *secrets, struct assent_error *err)
 {
-	struct assent_verifier *v = calloc(1, sizeof(*v));
-	size_t len = strlen(secrets);
-	char *copy = strdup(secrets);
+	struct assent_verifier *v;
+	size_t len;
+	char *copy;
 	int rc;
 
-	*out = NULL;
+	if (out)
+		*out = NULL;
+	if (!out || !secrets)
+		return sdk_fail(err, ASSENT_E_INVALID, "verifier or secrets is NULL");
+	v = calloc(1, sizeof(*v));
+	len = strlen(secrets);
+	copy = strdup(secrets);
 	if (!v || !copy) {
 		free(v);
 		free(copy);
@@ -158,7 +164,10 @@ int assent_verifier_load(struct assent_verifier **out, const char *path, struct 
 	char text[2 * KEY_LEN_MAX + 64];
 	int rc;
 
-	*out = NULL;
+	if (out)
+		*out = NULL;
+	if (!out || !path)
+		return sdk_fail(err, ASSENT_E_INVALID, "verifier or path is NULL");
 	rc = sdk_read_secret_file(path, text, sizeof(text), err);
 	if (rc == 0)
 		rc = assent_verifier_new(out, text, err);
@@ -259,12 +268,16 @@ static int match_any(const struct assent_verifier *v, const char *signatures,
 int assent_verify(const struct assent_verifier *v, const struct assent_call *call,
                   assent_header_fn *header, void *ctx, struct assent_error *err)
 {
-	const char *id = header(ctx, "webhook-id");
-	const char *timestamp = header(ctx, "webhook-timestamp");
-	const char *signatures = header(ctx, "webhook-signature");
+	const char *id, *timestamp, *signatures;
 	struct sdk_text text = {0};
 	int rc = 0;
 
+	/* Nobody who has lost the secret's object may take a call for verified. */
+	if (!v || !call || !header)
+		return sdk_fail(err, ASSENT_E_INVALID, "verifier, call or header is NULL");
+	id = header(ctx, "webhook-id");
+	timestamp = header(ctx, "webhook-timestamp");
+	signatures = header(ctx, "webhook-signature");
 	if (!id || !timestamp || !signatures)
 		return sdk_fail(err, ASSENT_E_INVALID, "this call is not signed");
 	if (!is_recent(timestamp))

@@ -13,6 +13,15 @@ bool sdk_is_outside(PGconn *conn, struct assent_reply *reply)
 	return false;
 }
 
+bool sdk_may_begin(PGconn *conn, const struct assent_call *call, struct assent_reply *reply)
+{
+	if (!reply)
+		return false;
+	if (!call)
+		assent_reply_reason(reply, 500, "there is no call");
+	return call && sdk_is_outside(conn, reply);
+}
+
 /* A vote is worth nothing when the transaction it is about has failed or is gone. */
 static enum assent_vote check_vote(PGconn *conn, enum assent_vote vote, struct assent_reply *reply)
 {
@@ -39,7 +48,12 @@ enum assent_vote sdk_do_work(PGconn *conn, const struct assent_call *call, assen
 	enum assent_vote vote;
 
 	sdk_reply_reset(reply);
-	vote = work(call, conn, reply, ctx);
+	if (work) {
+		vote = work(call, conn, reply, ctx);
+	} else {
+		vote = ASSENT_FAILED;
+		assent_reply_reason(reply, 500, "there is no function for this work");
+	}
 	/* Without work, a decision still leaves the rows that repetitions and late calls find. And
 	 * with pre_commit it is too late to step aside: the peers count on this branch. */
 	if (vote == ASSENT_READ_ONLY && (!call->is_vote || strcmp(call->op, "pre_commit") == 0))
@@ -89,12 +103,13 @@ static void work_and_commit(PGconn *conn, const struct assent_call *call, assent
 void assent_run_once(PGconn *conn, const struct assent_call *call, assent_work_fn *work, void *ctx,
                      struct assent_reply *reply)
 {
-	struct assent_call told = *call;
+	struct assent_call told;
 	PGresult *result;
 	int verdict;
 
-	if (!sdk_is_outside(conn, reply) || !sdk_pg_begin(conn, call, reply))
+	if (!sdk_may_begin(conn, call, reply) || !sdk_pg_begin(conn, call, reply))
 		return;
+	told = *call;
 	verdict = sdk_barrier_enter(conn, call, sdk_patience_ms(call), reply, &result);
 	PQclear(result);
 	if (verdict == ASSENT_BARRIER_RUN || verdict == ASSENT_BARRIER_RUN_CONFIRMED) {
