@@ -3,9 +3,9 @@
  *
  * Everything asked is idempotent: a gid is one transaction for ever. So what was not answered is
  * asked again, at the next address, until there is an answer or the time is over:
- *	(1) only an answer of the coordinator's about this gid ends it: 2xx with an outcome, or a 4xx
- *	    but 429. 429 and 503 "overloaded" say that nothing was done; everything else (no answer,
- *	    500, 503 "not_ready", what a proxy says) leaves it open whether something was.
+ *	(1) only an answer of the coordinator's ends it: 2xx about this gid, or 4xx with a code, but
+ *	    429. 429 and 503 "overloaded" say that nothing was done; everything else (no answer, 500,
+ *	    503 "not_ready", and whatever a proxy says, a 404 included) leaves open whether it was.
  *	(2) a submission in doubt is looked up before it is sent again. When it is found, it is sent
  *	    again all the same, since only that tells whether it is the caller's or another one with
  *	    its gid. If nobody takes it (one may be drained, or overloaded, and yet tell what it
@@ -123,14 +123,15 @@ bool sdk_is_ended(const struct assent_result *result)
 static bool is_answered(struct hunt *h)
 {
 	long status = h->x.status;
-	char code[32];
+	char code[32], gid[129];
 
-	if (status >= 200 && status < 500 && status != 429 && status != 408)
-		return true;
-	if (status == 429)
-		return false;
 	member(h, "code", code, sizeof(code));
-	if (status == 0 ? h->x.sent : strcmp(code, "overloaded") != 0)
+	member(h, "gid", gid, sizeof(gid));
+	if (status >= 200 && status < 300 && strcmp(gid, h->ask->gid) == 0)
+		return true;
+	if (status >= 400 && status < 500 && status != 429 && *code)
+		return true;
+	if (status == 0 ? h->x.sent : status != 429 && strcmp(code, "overloaded") != 0)
 		h->in_doubt = true;
 	return false;
 }
@@ -222,8 +223,10 @@ static int not_answered(const struct hunt *h, struct assent_error *err)
 	if (h->x.status && !h->in_doubt && !reads)
 		return refused(h, err);
 	if (h->x.status)
-		sdk_fail(err, ASSENT_E_UNREACHABLE, "%.100s answered %ld%s",
-		         h->client->address[h->address], h->x.status, doubt);
+		sdk_fail(err, ASSENT_E_UNREACHABLE, "%.100s answered %ld%s%s",
+		         h->client->address[h->address], h->x.status,
+		         h->x.status < 500 && h->x.status != 429 ? " (is it a coordinator?)" : "",
+		         doubt);
 	else
 		sdk_fail(err, ASSENT_E_UNREACHABLE, "%.100s: %.80s%s",
 		         h->client->address[h->address], h->x.error, doubt);

@@ -193,9 +193,16 @@ static void errors_are_told_apart(void **state)
 	assert_int_equal(assent_get(client, "g", &result, &err), ASSENT_E_REFUSED);
 	assert_int_equal(err.http_status, 404);
 	assert_string_equal(result.outcome, "");
-	/* 200 from something that is no coordinator. */
+	/* From something that is no coordinator: it knows nothing of the transaction. */
+	assert_int_equal(assent_client_set_patience(client, 100, &err), 0);
 	script = (struct script){.get = {{200, "<html>hello</html>"}}};
-	assert_int_equal(assent_get(client, "g", &result, &err), ASSENT_E_REFUSED);
+	assert_int_equal(assent_get(client, "g", &result, &err), ASSENT_E_UNREACHABLE);
+	script = (struct script){.put = {{404, "{}"}}, .get = {{404, "{\"detail\":\"no route\"}"}}};
+	assert_int_equal(assent_get(client, "g", &result, &err), ASSENT_E_UNREACHABLE);
+	assert_non_null(strstr(err.text, "is it a coordinator?"));
+	assert_int_equal(submit(0, &result, &err), ASSENT_E_UNREACHABLE);
+	assert_non_null(strstr(err.text, "may or may not"));
+	assert_int_equal(assent_client_set_patience(client, 5000, &err), 0);
 	script = (struct script){
 	    .get = {{200, "{\"gid\":\"g\",\"state\":\"preparing\",\"outcome\":\"pending\"}"}}};
 	assert_int_equal(assent_get(client, "g", &result, &err), 0);
@@ -294,18 +301,19 @@ static void headers_for_ones_own_client(void **state)
 	struct assent_error err;
 
 	(void)state;
-	script = (struct script){.get = {
-	                             {200, "{\"gid\":\"h\",\"cluster\":\"c0ffee00\","
-	                                   "\"decision\":\"pending\"}"},
-	                             {200, "{\"gid\":\"g\",\"cluster\":\"c0ffee00\","
-	                                   "\"decision\":\"pending\"}"},
-	                         }};
+	/* What is said about another transaction is no answer. */
+	script = (struct script){.get = {{200, "{\"gid\":\"h\",\"cluster\":\"c0ffee00\","
+	                                       "\"decision\":\"pending\"}"}}};
+	assert_int_equal(assent_client_set_patience(fresh, 50, &err), 0);
 	assert_int_equal(assent_branch_headers(fresh, txn, &attempt, note_header, headers, &err),
 	                 ASSENT_E_INVALID);
 	attempt.op = "try";
 	assert_int_equal(assent_branch_headers(fresh, txn, &attempt, note_header, headers, &err),
-	                 ASSENT_E_REFUSED);
+	                 ASSENT_E_UNREACHABLE);
 	assert_string_equal(headers, "");
+	script = (struct script){.get = {{200, "{\"gid\":\"g\",\"cluster\":\"c0ffee00\","
+	                                       "\"decision\":\"pending\"}"}}};
+	assert_int_equal(assent_client_set_patience(fresh, 5000, &err), 0);
 	for (attempt.number = 1; attempt.number <= 2; attempt.number++) {
 		*headers = '\0';
 		assert_int_equal(
@@ -316,7 +324,7 @@ static void headers_for_ones_own_client(void **state)
 	                             "Assent-Op=try;Assent-Mode=2pc;Assent-Attempt=2;"
 	                             "Assent-Timeout-Ms=900;"
 	                             "Idempotency-Key=\"c0ffee00/g/b/try\";");
-	assert_string_equal(script.asked, "GG");
+	assert_string_equal(script.asked, "G");
 	assent_client_free(fresh);
 	assent_txn_free(txn);
 }
