@@ -28,7 +28,9 @@ struct hunt {
 	struct assent_client *client;
 	const struct sdk_ask *ask;
 	unsigned n_try;
-	unsigned address; /* asked last */
+	unsigned address;     /* asked last */
+	long status;          /* of the last answer that came at all; 0: none did */
+	unsigned answered_by; /* which address */
 	int64_t wait_until_us, until_us;
 	bool in_doubt; /* something was sent whose answer is not known */
 	bool found;    /* a reading said what is in `read` */
@@ -88,6 +90,10 @@ static void send_once(struct hunt *h, const char *method, const char *action,
 	h->x.connect_ms = part_ms;
 	if (url.failed || !sdk_curl_do(client->curl, &h->x))
 		h->x.status = 0;
+	if (h->x.status) {
+		h->status = h->x.status;
+		h->answered_by = h->address;
+	}
 	h->x.url = NULL;
 	h->x.header = NULL;
 	sdk_text_release(&url);
@@ -141,7 +147,9 @@ static bool is_answered(struct hunt *h)
 static bool next_try(struct hunt *h)
 {
 	unsigned n = h->client->n_address, round = ++h->n_try / n;
-	int pause_ms = 0;
+	/* The last try has time for an answer. */
+	int spare_ms = sdk_ms_until(h->until_us) - h->client->patience_ms / 10;
+	int pause_ms;
 
 	if (h->n_try % n == 0) {
 		pause_ms = round < 6 ? PAUSE_MS << (round - 1) : PAUSE_MAX_MS;
@@ -149,11 +157,12 @@ static bool next_try(struct hunt *h)
 		/* Retry-After comes in whole seconds: never earlier than it says, if at all. */
 		pause_ms = sdk_jitter_ms(pause_ms) +
 		           (h->x.retry_after_ms > pause_ms ? h->x.retry_after_ms : 0);
-		if (pause_ms >= sdk_ms_until(h->until_us))
-			pause_ms = sdk_ms_until(h->until_us) / 2;
-		sdk_pause(pause_ms);
+		if (pause_ms > spare_ms)
+			pause_ms = spare_ms;
+		if (pause_ms > 0)
+			sdk_pause(pause_ms);
 	}
-	return sdk_ms_until(h->until_us) > 1;
+	return spare_ms > 0;
 }
 
 /* Rule (2). */
@@ -222,16 +231,16 @@ static int not_answered(const struct hunt *h, struct assent_error *err)
 
 	if (h->x.status && !h->in_doubt && !reads)
 		return refused(h, err);
-	if (h->x.status)
+	if (h->status)
 		sdk_fail(err, ASSENT_E_UNREACHABLE, "%.100s answered %ld%s%s",
-		         h->client->address[h->address], h->x.status,
-		         h->x.status < 500 && h->x.status != 429 ? " (is it a coordinator?)" : "",
+		         h->client->address[h->answered_by], h->status,
+		         h->status < 500 && h->status != 429 ? " (is it a coordinator?)" : "",
 		         doubt);
 	else
 		sdk_fail(err, ASSENT_E_UNREACHABLE, "%.100s: %.80s%s",
 		         h->client->address[h->address], h->x.error, doubt);
 	if (err)
-		err->http_status = (int)h->x.status;
+		err->http_status = (int)h->status;
 	return ASSENT_E_UNREACHABLE;
 }
 

@@ -82,7 +82,7 @@ static void a_submission_is_repeated_until_taken(void **state)
 
 	(void)state;
 	script = (struct script){
-	    .put = {{503, OVERLOADED}, {429, "{}"}, {200, STANDS("committed")}}};
+	    .put = {{502, OVERLOADED}, {429, "{}"}, {200, STANDS("committed")}}};
 	assert_int_equal(submit(1000, &result, &err), 0);
 	assert_string_equal(script.asked, "PPP");
 	assert_string_equal(result.gid, "g");
@@ -162,16 +162,18 @@ static void tries_are_bounded(void **state)
 	struct assent_error err;
 
 	(void)state;
-	assert_int_equal(assent_client_set_patience(client, 250, &err), 0);
-	script = (struct script){.put = {{503, OVERLOADED}}};
-	assert_int_equal(submit(0, &result, &err), ASSENT_E_REFUSED);
-	assert_int_equal(err.http_status, 503);
+	assert_int_equal(assent_client_set_patience(client, 600, &err), 0);
+	script = (struct script){.put = {{502, OVERLOADED}}};
+	/* On a busy machine the last answer may come too late, and then it is in doubt. */
+	for (int i = 0; i < 9 && submit(0, &result, &err) != ASSENT_E_REFUSED; i++)
+		assert_int_equal(err.code, ASSENT_E_UNREACHABLE);
+	assert_int_equal(err.code, ASSENT_E_REFUSED);
+	assert_int_equal(err.http_status, 502);
 	assert_true(strlen(script.asked) > 1);
 	/* It may have been taken, and that is what is said. */
 	script = (struct script){.put = {{503, NOT_READY}, {503, OVERLOADED}},
 	                         .get = {{503, NOT_READY}}};
 	assert_int_equal(submit(0, &result, &err), ASSENT_E_UNREACHABLE);
-	assert_int_equal(err.http_status, 503);
 	assert_non_null(strstr(err.text, "may or may not"));
 	script = (struct script){.get = {{503, NOT_READY}}};
 	assert_int_equal(assent_get(client, "g", &result, &err), ASSENT_E_UNREACHABLE);
@@ -194,12 +196,13 @@ static void errors_are_told_apart(void **state)
 	assert_int_equal(err.http_status, 404);
 	assert_string_equal(result.outcome, "");
 	/* From something that is no coordinator: it knows nothing of the transaction. */
-	assert_int_equal(assent_client_set_patience(client, 100, &err), 0);
+	assert_int_equal(assent_client_set_patience(client, 900, &err), 0);
 	script = (struct script){.get = {{200, "<html>hello</html>"}}};
 	assert_int_equal(assent_get(client, "g", &result, &err), ASSENT_E_UNREACHABLE);
+	assert_int_equal(err.http_status, 200);
+	assert_int_equal(assent_client_set_patience(client, 100, &err), 0);
 	script = (struct script){.put = {{404, "{}"}}, .get = {{404, "{\"detail\":\"no route\"}"}}};
 	assert_int_equal(assent_get(client, "g", &result, &err), ASSENT_E_UNREACHABLE);
-	assert_non_null(strstr(err.text, "is it a coordinator?"));
 	assert_int_equal(submit(0, &result, &err), ASSENT_E_UNREACHABLE);
 	assert_non_null(strstr(err.text, "may or may not"));
 	assert_int_equal(assent_client_set_patience(client, 5000, &err), 0);
