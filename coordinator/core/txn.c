@@ -97,10 +97,12 @@ int txn_reserve(struct txn *t, struct arena *arena, unsigned n_branch)
 static void restore_branches(struct txn *t, const uint8_t *branch_state)
 {
 	calls_clear(t);
+	/* All of them first: whether there is a deadline may depend on any. */
+	for (unsigned i = 0; i < t->n_branch; i++)
+		t->branch[i].state = (enum branch_state)branch_state[i];
 	for (unsigned i = 0; i < t->n_branch; i++) {
 		struct branch *b = &t->branch[i];
 
-		b->state = (enum branch_state)branch_state[i];
 		/* Nobody remembers what the process before us did: expect the worst of it. Alerts
 		 * are about decisions that do not get through, never about votes. */
 		b->called = t->interactive || t->state != TXN_ACTIVE;

@@ -39,7 +39,8 @@ static void check_asked(struct world *w, enum txn_state before, const struct eve
 		must(w, (rc == 0) == aborted);
 	else
 		must(w, rc == 0);
-	if (was_open && ev->type == EV_COMMIT && w->mode == MODE_TWO_PHASE)
+	if (was_open && ev->type == EV_COMMIT && w->t.state != TXN_COMMITTED &&
+	    (w->mode == MODE_TWO_PHASE || w->mode == MODE_THREE_PHASE))
 		must(w, w->t.deadline_us == ev->now_us + w->vote_timeout_us);
 	if (was_open && (ev->type == EV_TIMER || ev->type == EV_RESUME))
 		must(w, open == (ev->now_us < w->t.deadline_us));
@@ -48,12 +49,25 @@ static void check_asked(struct world *w, enum txn_state before, const struct eve
 	must(w, !open || (was_open && w->interactive && fx->n_act == 0));
 }
 
+/* Nobody is known to have committed: its deadline counts. */
+static bool pre_committing(const struct world *w)
+{
+	if (w->t.state != TXN_PRE_COMMITTING)
+		return false;
+	for (unsigned i = 0; i < w->t.n_branch; i++) {
+		if (w->t.branch[i].state == BRANCH_COMMITTED)
+			return false;
+	}
+	return true;
+}
+
 /* Right after a step, before anything of it is durable or carried out. */
 void check_step(struct world *w, enum txn_state before, const struct event *ev, int rc,
                 const struct effects *fx)
 {
 	bool voting = w->t.state == TXN_PREPARING || w->t.state == TXN_ONE_PHASE ||
-	              w->t.state == TXN_TRYING || (w->t.state == TXN_RUNNING && !w->forward);
+	              w->t.state == TXN_TRYING || (w->t.state == TXN_RUNNING && !w->forward) ||
+	              w->t.state == TXN_ASKING || pre_committing(w);
 	bool open = w->t.state == TXN_ACTIVE;
 	bool waiting = false;
 
@@ -92,6 +106,8 @@ void check_durable(struct world *w, const struct image *next)
 	must(w, memcmp(next->part, d->part, d->n_branch) == 0);
 	if (w->announced != OUTCOME_PENDING && w->announced != next->outcome)
 		must(w, next->outcome == OUTCOME_MIXED);
+	if (w->mode == MODE_THREE_PHASE)
+		check_hold_durable(w, next);
 }
 
 /* Whatever the call is built from is on the disk. */
@@ -226,6 +242,10 @@ void check_work(struct world *w, const struct msg *m)
 	enum txn_outcome decided = image_decision(w, &w->durable);
 
 	must(w, check_enlisted(w, m->part) && w->durable.state != TXN_ACTIVE);
+	if (w->mode == MODE_THREE_PHASE) {
+		check_hold_work(w, m);
+		return;
+	}
 	if (txn_op_votes(m->op, m->one_phase)) {
 		check_first_phase(w, m);
 	} else if (m->op == OP_COMMIT) {
@@ -248,6 +268,11 @@ void check_atomic(struct world *w)
 	bool committed = false;
 	bool aborted = false;
 
+	if (w->mode == MODE_THREE_PHASE) {
+		check_hold_atomic(w);
+		check_hold_blocked(w);
+		return;
+	}
 	if (w->undo_confirms || w->mode == MODE_SAGA)
 		return; /* at the end, but not before */
 	for (unsigned i = 0; i < w->n_part; i++) {
@@ -269,7 +294,8 @@ static void check_branch_end(struct world *w, unsigned i, bool commit, bool *mix
 		must(w, p->read_only || !commit);
 		return;
 	}
-	must(w, p->alone && (p->row == ROW_COMMITTED || p->row == ROW_TOMBSTONE));
+	must(w, p->alone || w->by_timeout);
+	must(w, p->row == ROW_COMMITTED || p->row == ROW_TOMBSTONE);
 	must(w, w->alert_alone[i]);
 	*mixed = true;
 }

@@ -38,7 +38,17 @@ static void make_durable(struct world *w, size_t n)
 	      txn_outcome_str(w->durable.outcome));
 }
 
-void coordinator_crash(struct world *w)
+bool coordinator_dies(struct world *w)
+{
+	return chance(w, w->climate.crash) && may_go_down(w, true);
+}
+
+int64_t coordinator_away_us(struct world *w)
+{
+	return rnd(w) % 3 ? 0 : rnd_us(w, 5 * SECOND);
+}
+
+void coordinator_crash(struct world *w, int64_t away_us)
 {
 	trace(w, "coordinator: crash");
 	/* A flush under way may have been the last thing that worked. */
@@ -52,11 +62,24 @@ void coordinator_crash(struct world *w)
 	}
 	w->crashes++;
 	w->up = false;
+	w->paused_until_us = 0;
 	w->life++;
 	w->n_record = 0;
 	w->n_flushing = 0;
 	w->n_queue = 0;
-	post_own(w, MSG_RESTART, rnd(w) % 3 ? 0 : rnd_us(w, 5 * SECOND));
+	post_own(w, MSG_RESTART, away_us);
+}
+
+/* Whom a participant may ask: those that have work to finish. */
+static uint64_t peers_of(const struct world *w, unsigned branch)
+{
+	uint64_t peers = 0;
+
+	for (unsigned i = 0; i < w->t.n_branch; i++) {
+		if (i != branch && w->t.branch[i].state != BRANCH_READ_ONLY)
+			peers |= (uint64_t)1 << w->part_of[i];
+	}
+	return peers;
 }
 
 static void call_participant(struct world *w, const struct action *a)
@@ -70,6 +93,7 @@ static void call_participant(struct world *w, const struct action *a)
 	    .one_phase = a->one_phase,
 	    .attempt = a->attempt,
 	    .life = w->life,
+	    .peers = a->op == OP_PRE_COMMIT ? peers_of(w, a->branch) : 0,
 	};
 
 	must(w, !c->open);
@@ -108,8 +132,8 @@ static void run_queue(struct world *w)
 	while (n < w->n_queue && w->queue[n].wait_seq <= w->durable_seq) {
 		struct queued_action *q = &w->queue[n++];
 
-		if (chance(w, w->climate.crash)) {
-			coordinator_crash(w); /* between any two actions */
+		if (coordinator_dies(w)) {
+			coordinator_crash(w, coordinator_away_us(w)); /* between any two actions */
 			return;
 		}
 		carry_out(w, q);
@@ -189,6 +213,7 @@ static void make_txn(struct world *w)
 	    .n_branch = n_branch,
 	    .interactive = w->interactive,
 	    .vote_timeout_us = w->vote_timeout_us,
+	    .phase_timeout_us = w->phase_timeout_us,
 	    .deadline_us = w->deadline_us + w->shift_us,
 	    .retry = w->retry,
 	};
@@ -241,8 +266,10 @@ static void flushed(struct world *w)
 {
 	size_t n = w->n_flushing;
 
-	if (chance(w, w->climate.crash)) {
-		coordinator_crash(w); /* the answer of the commit never comes: it may have worked */
+	if (coordinator_dies(w)) {
+		coordinator_crash(
+		    w, coordinator_away_us(
+		           w)); /* the answer of the commit never comes: it may have worked */
 		return;
 	}
 	make_durable(w, n);
@@ -317,6 +344,20 @@ void coordinator_asked(struct world *w, const struct msg *m)
 		answer(w, m, rc);
 }
 
+/* GET decision, as the API answers it: from the journal. */
+void coordinator_get(struct world *w, const struct msg *m)
+{
+	const struct image *d = &w->durable;
+	struct msg got = {.kind = MSG_GOT, .part = m->part, .round = m->round};
+
+	if (!w->up || !w->started)
+		return;
+	must(w, d->present);
+	got.decision = d->outcome == OUTCOME_MIXED ? image_decision(w, d) : d->outcome;
+	trace(w, "coordinator: tells part %u %s", m->part, txn_outcome_str(got.decision));
+	transmit(w, &got);
+}
+
 void coordinator_msg(struct world *w, const struct msg *m)
 {
 	if (m->life != w->life)
@@ -371,7 +412,10 @@ int64_t coordinator_due_us(const struct world *w)
 {
 	int64_t due = w->up && w->started ? txn_due_us(&w->t) : INT64_MAX;
 
-	return due == INT64_MAX ? due : due - w->shift_us + w->lag_us;
+	if (due == INT64_MAX)
+		return due;
+	due += w->lag_us - w->shift_us;
+	return due > w->paused_until_us ? due : w->paused_until_us;
 }
 
 /* What is not due and what was said before: neither may do anything. */

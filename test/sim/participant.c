@@ -1,6 +1,7 @@
 #include "sim.h"
 
-static void reply(struct world *w, const struct msg *rq, struct answer answer, int64_t retry_us)
+void participant_reply(struct world *w, const struct msg *rq, struct answer answer,
+                       int64_t retry_us)
 {
 	struct msg m = *rq;
 
@@ -50,15 +51,19 @@ static struct answer undo(struct world *w, unsigned part)
 	return status(200);
 }
 
-/* The barrier, by the book: design of the participants' side. */
-static struct answer execute(struct world *w, const struct msg *m)
+/* The barrier, by the book: design of the participants' side. Sets `later` if the answer comes
+ * only when there is one. */
+static struct answer execute(struct world *w, const struct msg *m, bool *later)
 {
 	struct participant *p = &w->part[m->part];
 	bool first = txn_op_votes(m->op, m->one_phase);
 
+	*later = false;
 	check_work(w, m);
 	trace(w, "part %u: %s%s, row %d", m->part, txn_op_str(m->op), m->one_phase ? " (1p)" : "",
 	      (int)p->row);
+	if (w->mode == MODE_THREE_PHASE)
+		return hold_execute(w, m, later);
 	if (first && p->row <= ROW_WORKED)
 		return first_phase(
 		    w, m->part, m->one_phase || m->op == OP_ACTION ? ROW_COMMITTED : ROW_PREPARED);
@@ -77,6 +82,7 @@ static struct answer execute(struct world *w, const struct msg *m)
 static bool odd_answer(struct world *w, const struct msg *m)
 {
 	static const int code[] = {202, 425, 429, 503, 500, 502, 408, 404, 400, 302};
+	bool answered_later;
 	int odd = code[rnd(w) % (sizeof code / sizeof code[0])];
 	int64_t retry_us = odd == 503 || odd == 429 ? rnd_us(w, 20 * SECOND) : 0;
 
@@ -89,45 +95,60 @@ static bool odd_answer(struct world *w, const struct msg *m)
 		later.life = w->part[m->part].life;
 		post(w, &later, w->now_us + rnd_us(w, 5 * SECOND));
 	} else if (chance(w, 30)) {
-		(void)execute(w, m);
+		(void)execute(w, m, &answered_later);
 	}
 	trace(w, "part %u: %s answered %d", m->part, txn_op_str(m->op), odd);
-	reply(w, m, status(odd), retry_us);
+	participant_reply(w, m, status(odd), retry_us);
 	return true;
 }
 
-static void crash(struct world *w, unsigned part)
+bool participant_down(const struct world *w, unsigned part)
+{
+	return w->faults && w->now_us < w->part[part].down_until_us;
+}
+
+void participant_crash(struct world *w, unsigned part)
 {
 	struct participant *p = &w->part[part];
 
+	p->paused_until_us = 0;
 	p->life++; /* work begun with a 202 is forgotten, rows are not */
 	p->down_until_us = w->now_us + rnd_us(w, 20 * SECOND);
 	trace(w, "part %u: crash", part);
+	if (w->mode == MODE_THREE_PHASE)
+		hold_crashed(w, part);
+}
+
+/* Now, perhaps. */
+bool participant_dies(struct world *w, unsigned part)
+{
+	if (!chance(w, w->climate.part_crash) || !may_go_down(w, false))
+		return false;
+	participant_crash(w, part);
+	return true;
 }
 
 void participant_request(struct world *w, const struct msg *m)
 {
 	struct participant *p = &w->part[m->part];
 	struct answer answer;
+	bool later;
 
 	if (m->silent && m->life != p->life)
 		return;
-	if (w->faults && w->now_us < p->down_until_us) {
+	if (participant_down(w, m->part)) {
 		if (rnd(w) % 2)
-			reply(w, m, (struct answer){.err = ERR_REFUSED}, 0);
+			participant_reply(w, m, (struct answer){.err = ERR_REFUSED}, 0);
 		return;
 	}
-	if (chance(w, w->climate.part_crash)) {
-		crash(w, m->part);
+	if (participant_dies(w, m->part))
 		return;
-	}
 	if (!m->silent && odd_answer(w, m))
 		return;
-	answer = execute(w, m);
-	if (chance(w, w->climate.part_crash))
-		crash(w, m->part); /* the work is durable, the answer is not on its way */
-	else
-		reply(w, m, answer, 0);
+	answer = execute(w, m, &later);
+	/* If it dies now the work is durable, but the answer is not on its way. */
+	if (!later && !participant_dies(w, m->part))
+		participant_reply(w, m, answer, 0);
 }
 
 void participant_alone(struct world *w, const struct msg *m)
@@ -148,7 +169,7 @@ void participant_try(struct world *w, const struct msg *m)
 	bool tcc = w->mode == MODE_TCC;
 
 	must(w, check_enlisted(w, m->part));
-	if (w->faults && w->now_us < p->down_until_us)
+	if (participant_down(w, m->part))
 		return;
 	trace(w, "part %u: try, row %d", m->part, (int)p->row);
 	if (tcc) {

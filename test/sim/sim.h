@@ -2,9 +2,10 @@
  * sim.h - the production core in a hostile world with virtual time.
  *
  * One seed = one world: a coordinator with a journal (coordinator.c), participants that keep the
- * rules of their barrier (participant.c), in every second world an initiator who enlists them one
- * by one (initiator.c), the network between them (world.c), and what must hold whatever happens
- * (check.c). Nothing here reads a clock or a random source, so a seed replays
+ * rules of their barrier (participant.c) or those of three-phase commit, with timeouts of their
+ * own (three_phase.c), in every second world an initiator who enlists them one by one
+ * (initiator.c), the network between them (world.c), and what must hold whatever happens
+ * (check.c, check_three_phase.c). Nothing here reads a clock or a random source, so a seed replays
  * byte for byte; every event goes into a running hash that is compared to prove it.
  */
 #ifndef SIM_SIM_H
@@ -38,6 +39,23 @@ enum msg_kind {
 	MSG_SAID,    /* ... and answers */
 	MSG_TRY,     /* the initiator calls a participant by itself */
 	MSG_TRIED,   /* ... which answers (tcc) */
+	/* three_phase.c: to the participant `part`, or of it */
+	MSG_WORKED,  /* it has done the work of a pre_commit */
+	MSG_HOLD,    /* its hold time is over */
+	MSG_GET,     /* it asks the coordinator for the decision */
+	MSG_GOT,     /* ... which answers */
+	MSG_POLL,    /* it is asked by its peer `from` */
+	MSG_POLLED,  /* ... and its peer `from` has answered */
+	MSG_GIVE_UP, /* it waits for answers no longer */
+};
+
+enum row {
+	ROW_NONE,      /* never heard of it, or refused: refusals leave no row */
+	ROW_WORKED,    /* the initiator's own work, not yet prepared */
+	ROW_ASKED,     /* 3pc: it has said yes to can_commit */
+	ROW_PREPARED,  /* or tried */
+	ROW_COMMITTED, /* or confirmed, or done */
+	ROW_TOMBSTONE,
 };
 
 struct msg {
@@ -54,6 +72,10 @@ struct msg {
 	unsigned life; /* the coordinator's, or for silent work the participant's */
 	struct answer answer;
 	int64_t retry_after_us;
+	unsigned from, round;
+	uint64_t peers; /* with a pre_commit */
+	enum txn_outcome decision;
+	enum row row;
 };
 
 /* What the journal remembers of one step. */
@@ -80,21 +102,35 @@ struct queued_action {
 	bool done;
 };
 
-enum row {
-	ROW_NONE,      /* never heard of it, or refused: refusals leave no row */
-	ROW_WORKED,    /* the initiator's own work, not yet prepared */
-	ROW_PREPARED,  /* or tried */
-	ROW_COMMITTED, /* or confirmed, or done */
-	ROW_TOMBSTONE,
+/* What a participant of 3pc is waiting for, after its hold time. */
+enum round {
+	ROUND_NONE,
+	ROUND_COORDINATOR,
+	ROUND_PEERS,
+	ROUND_AGAIN, /* the coordinator, once more */
+};
+
+/* A participant of 3pc, who does not wait for ever. */
+struct hold {
+	bool vouched;   /* durable: a peer has been told that it has pre-committed */
+	bool commits;   /* on_timeout */
+	uint64_t peers; /* durable, as is when the hold time is over: */
+	int64_t expires_us;
+	int64_t free_us; /* since then it has been up, and told nothing by the coordinator */
+	uint32_t timer;  /* the one that counts */
+	enum round step;
+	unsigned round;
+	uint64_t heard; /* which peers have said that they have pre-committed */
 };
 
 struct participant {
 	enum row row; /* durable */
-	bool alone;   /* it decided by itself */
+	struct hold hold;
+	bool alone; /* it decided by itself */
 	bool read_only;
 	bool stubborn; /* what it has confirmed or done it will not undo, though it must */
 	unsigned life;
-	int64_t down_until_us;
+	int64_t down_until_us, paused_until_us;
 };
 
 struct call {
@@ -122,7 +158,7 @@ struct promises {
 
 /* How bad this world is, in percent. */
 struct climate {
-	unsigned loss, twice, slow, crash, refuse, odd, part_crash, alone, jump;
+	unsigned loss, twice, slow, crash, refuse, odd, part_crash, alone, jump, pause, split;
 	int64_t delay_us;
 };
 
@@ -131,7 +167,15 @@ struct world {
 	bool faults, trace, interactive;
 	enum txn_mode mode;
 	bool undo_confirms, forward;
-	uint64_t wanted;                /* by participant: a later step is built from its result */
+	/* 3pc: one process is down at a time, none twice within a round of questions, and whoever
+	 * is up is reached by a question. */
+	bool one_down;
+	bool by_timeout; /* somebody has committed because on_timeout says so */
+	unsigned n_by_timeout, n_by_peers;
+	int64_t phase_timeout_us, hold_us, paused_until_us, split_until_us;
+	enum txn_state ambush; /* the worst happens as soon as this is durable, once */
+	uint64_t split;  /* these participants, and who is not among them, do not hear each other */
+	uint64_t wanted; /* by participant: a later step is built from its result */
 	uint64_t after[TXN_BRANCH_MAX]; /* by participant; only coordinated ones have an order */
 	struct climate climate;
 	int64_t now_us, heal_us;
@@ -207,13 +251,31 @@ int64_t coordinator_due_us(const struct world *w);
 void coordinator_msg(struct world *w, const struct msg *m);
 void coordinator_asked(struct world *w, const struct msg *m);
 void coordinator_submit_again(struct world *w);
-void coordinator_crash(struct world *w);
+void coordinator_get(struct world *w, const struct msg *m);
+bool coordinator_dies(struct world *w);
+int64_t coordinator_away_us(struct world *w);
+void coordinator_crash(struct world *w, int64_t away_us);
 bool coordinator_idle(const struct world *w);
 
 /* participant.c */
 void participant_request(struct world *w, const struct msg *m);
 void participant_alone(struct world *w, const struct msg *m);
 void participant_try(struct world *w, const struct msg *m);
+
+void participant_reply(struct world *w, const struct msg *rq, struct answer answer,
+                       int64_t retry_us);
+bool participant_down(const struct world *w, unsigned part);
+void participant_crash(struct world *w, unsigned part);
+bool participant_dies(struct world *w, unsigned part);
+
+/* three_phase.c */
+struct answer hold_execute(struct world *w, const struct msg *m, bool *later);
+void hold_msg(struct world *w, const struct msg *m);
+void hold_crashed(struct world *w, unsigned part);
+bool may_go_down(const struct world *w, bool coordinator);
+void trouble(struct world *w);
+int64_t paused_until_us(const struct world *w, const struct msg *m);
+bool is_cut(const struct world *w, const struct msg *m);
 
 /* initiator.c */
 void initiator_start(struct world *w);
@@ -232,5 +294,11 @@ void check_work(struct world *w, const struct msg *m);
 bool check_enlisted(const struct world *w, unsigned part);
 void check_atomic(struct world *w);
 void check_end(struct world *w);
+
+/* check_three_phase.c */
+void check_hold_durable(struct world *w, const struct image *next);
+void check_hold_work(struct world *w, const struct msg *m);
+void check_hold_atomic(struct world *w);
+void check_hold_blocked(struct world *w);
 
 #endif /* SIM_SIM_H */

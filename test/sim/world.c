@@ -104,8 +104,13 @@ void post(struct world *w, const struct msg *m, int64_t at_us)
 void transmit(struct world *w, const struct msg *m)
 {
 	unsigned copies = chance(w, w->climate.twice) ? 2 : 1;
+	bool question = m->kind >= MSG_GET && m->kind <= MSG_POLLED;
 
-	if (chance(w, w->climate.loss)) {
+	if (w->one_down && question) {
+		post(w, m, w->now_us + 1 + rnd_us(w, SECOND / 4));
+		return;
+	}
+	if (is_cut(w, m) || chance(w, w->climate.loss)) {
 		trace(w, "lost");
 		return;
 	}
@@ -132,6 +137,8 @@ static void roll_climate(struct world *w)
 	    .refuse = rnd(w) % 3 == 0 ? (unsigned)(rnd(w) % 30) : 0,
 	    .alone = rnd(w) % 16 == 0 ? 40 : 0,
 	    .jump = rnd(w) % 8 == 0 ? 50 : 0,
+	    .pause = (unsigned)(rnd(w) % (4 * how + 1)),
+	    .split = (unsigned)(rnd(w) % (4 * how + 1)),
 	    .delay_us = 1000 + rnd_us(w, rnd(w) % 2 ? SECOND / 50 : 4 * SECOND),
 	};
 }
@@ -152,7 +159,7 @@ static unsigned roll_participants(struct world *w)
 	case 1:
 		return 9 + (unsigned)(rnd(w) % (TXN_BRANCH_MAX - 9));
 	default:
-		return 1 + (unsigned)(rnd(w) % 8);
+		return 1 + (unsigned)(rnd(w) % (w->mode == MODE_THREE_PHASE ? 4 : 8));
 	}
 }
 
@@ -181,12 +188,28 @@ static void roll_order(struct world *w)
 	must(w, order_close(w->after, w->n_part) == 0);
 }
 
+/* Timeouts of every length: no clock is in the argument. */
+static void roll_holds(struct world *w)
+{
+	unsigned commits = (unsigned)(rnd(w) % 3) * 50; /* percent */
+
+	w->climate.alone = 0;
+	w->climate.refuse /= 4; /* each is asked twice */
+	w->climate.delay_us /= 2;
+	w->one_down = rnd(w) % 3 == 0;
+	w->ambush = rnd(w) % 2 ? TXN_PRE_COMMITTING : TXN_PRE_ABORTING;
+	w->phase_timeout_us = SECOND / 10 + rnd_us(w, 10 * SECOND);
+	w->hold_us = SECOND / 20 + rnd_us(w, rnd(w) % 4 ? 2 * SECOND : 40 * SECOND);
+	for (unsigned i = 0; i < w->n_part; i++)
+		w->part[i].hold.commits = rnd(w) % 100 < commits;
+}
+
 static void roll_world(struct world *w)
 {
 	bool all_read_only;
 
 	roll_climate(w);
-	w->mode = (enum txn_mode)(1 + rnd(w) % MODE_SAGA);
+	w->mode = (enum txn_mode)(1 + rnd(w) % MODE_THREE_PHASE);
 	w->interactive = rnd(w) % 2 && w->mode != MODE_SAGA;
 	w->forward = w->mode == MODE_SAGA && rnd(w) % 4 == 0;
 	w->undo_confirms = w->mode == MODE_TCC && rnd(w) % 3 == 0;
@@ -209,7 +232,10 @@ static void roll_world(struct world *w)
 		w->part[i].read_only &= !(w->mode == MODE_TCC && w->interactive);
 		w->part[i].stubborn = w->climate.alone && rnd(w) % 3 == 0;
 	}
-	roll_order(w);
+	if (w->mode == MODE_THREE_PHASE)
+		roll_holds(w);
+	else
+		roll_order(w);
 }
 
 /* Back to the first day; memory is kept. */
@@ -267,6 +293,17 @@ static void dispatch(struct world *w, const struct msg *m)
 	case MSG_RESTART:
 		coordinator_msg(w, m);
 		break;
+	case MSG_GET:
+		coordinator_get(w, m);
+		break;
+	case MSG_WORKED:
+	case MSG_HOLD:
+	case MSG_GOT:
+	case MSG_POLL:
+	case MSG_POLLED:
+	case MSG_GIVE_UP:
+		hold_msg(w, m);
+		break;
 	}
 }
 
@@ -294,12 +331,17 @@ static bool tick(struct world *w)
 
 		heap_remove(&w->heap, first);
 		w->free_msg[w->n_free++] = slot;
-		dispatch(w, &m);
+		if (paused_until_us(w, &m) > w->now_us)
+			post(w, &m, paused_until_us(w, &m));
+		else
+			dispatch(w, &m);
 	} else {
 		coordinator_timer(w);
 	}
-	if (w->up && chance(w, w->climate.crash) && chance(w, 30))
-		coordinator_crash(w);
+	if (w->mode == MODE_THREE_PHASE)
+		trouble(w);
+	if (w->up && chance(w, 30) && coordinator_dies(w))
+		coordinator_crash(w, coordinator_away_us(w));
 	if (w->up && chance(w, 1))
 		coordinator_submit_again(w);
 	check_atomic(w);
