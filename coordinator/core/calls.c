@@ -20,6 +20,7 @@ void calls_settle(struct txn *t, unsigned branch)
 	b->failures = 0;
 	b->past_attempt = 0;
 	b->past_failures = 0;
+	b->not_before_us = 0;
 	b->due_us = INT64_MAX;
 }
 
@@ -33,12 +34,14 @@ void calls_assign(struct txn *t, unsigned branch, enum txn_op op, int64_t now_us
 {
 	struct branch *b = &t->branch[branch];
 	uint32_t attempt = b->past_attempt, failures = b->past_failures;
+	int64_t not_before_us = b->not_before_us;
 
 	calls_settle(t, branch);
 	b->op = op;
 	b->attempt = attempt;
 	b->failures = failures;
-	b->due_us = now_us;
+	b->not_before_us = not_before_us;
+	b->due_us = not_before_us > now_us ? not_before_us : now_us;
 }
 
 static int64_t min_us(int64_t a, int64_t b)
@@ -73,7 +76,18 @@ void calls_start(struct txn *t, const struct call_rule *rule, int64_t now_us, st
 static void call_again(struct branch *b, int64_t at_us)
 {
 	b->in_call = false;
+	b->not_before_us = 0;
 	b->due_us = at_us;
+}
+
+static void back_off(struct txn *t, const struct event *ev, uint32_t failures)
+{
+	struct branch *b = &t->branch[ev->branch];
+	int64_t wait_us = backoff_us(&t->retry, t->seed, ev->branch, failures, ev->retry_after_us);
+
+	call_again(b, ev->now_us + wait_us);
+	if (ev->retry_after_us > 0)
+		b->not_before_us = ev->now_us + min_us(wait_us, ev->retry_after_us);
 }
 
 void calls_working(struct txn *t, const struct event *ev)
@@ -95,8 +109,7 @@ void calls_failed(struct txn *t, const struct event *ev)
 	struct branch *b = &t->branch[ev->branch];
 
 	count_failure(b);
-	call_again(b, ev->now_us + backoff_us(&t->retry, t->seed, ev->branch, b->failures,
-	                                      ev->retry_after_us));
+	back_off(t, ev, b->failures);
 }
 
 void calls_alert(struct txn *t, unsigned branch, enum alert_kind kind, struct effects *fx)
@@ -134,10 +147,7 @@ void calls_delivery_failed(struct txn *t, const struct event *ev, struct effects
 
 void calls_delivery_contract(struct txn *t, const struct event *ev, struct effects *fx)
 {
-	struct branch *b = &t->branch[ev->branch];
-
-	count_failure(b);
-	call_again(b, ev->now_us + backoff_us(&t->retry, t->seed, ev->branch, UINT32_MAX,
-	                                      ev->retry_after_us));
+	count_failure(&t->branch[ev->branch]);
+	back_off(t, ev, UINT32_MAX);
 	calls_alert(t, ev->branch, ALERT_CONTRACT, fx);
 }

@@ -155,44 +155,75 @@ bool txn_rests(const struct txn *t)
 	return waits;
 }
 
-static void put_number(uint8_t *at, unsigned n_byte, uint32_t v)
+static void put_number(uint8_t *at, unsigned n_byte, uint64_t v)
 {
 	for (unsigned i = 0; i < n_byte; i++)
 		at[i] = (uint8_t)(v >> (8 * (n_byte - 1 - i)));
 }
 
-static uint32_t get_number(const uint8_t *at, unsigned n_byte)
+static uint64_t get_number(const uint8_t *at, unsigned n_byte)
 {
-	uint32_t v = 0;
+	uint64_t v = 0;
 
 	for (unsigned i = 0; i < n_byte; i++)
 		v = v << 8 | at[i];
 	return v;
 }
 
-/* Attempts in four bytes, failures in three, the alerts raised in one. */
-void txn_memo(const struct txn *t, uint8_t *memo)
+/* Of a branch: attempts in four bytes, failures in three, the alerts raised in one; and in eight the
+ * time that was asked for, which older memos have not, nor their first byte. */
+#define MEMO_OLD_LEN 8
+#define MEMO_LEN     16
+
+size_t txn_memo_len(const struct txn *t)
+{
+	return 1 + t->n_branch * (size_t)MEMO_LEN;
+}
+
+static bool next_is_asked(const struct txn *t)
+{
+	const struct branch *first = &t->branch[0];
+
+	for (unsigned i = 1; i < t->n_branch; i++) {
+		if (t->branch[i].due_us < first->due_us)
+			first = &t->branch[i];
+	}
+	return first->not_before_us >= first->due_us;
+}
+
+void txn_memo(const struct txn *t, int64_t zero_us, uint8_t *memo)
 {
 	const uint32_t most = 0xffffff;
 
-	for (unsigned i = 0; i < t->n_branch; i++, memo += TXN_MEMO_LEN) {
+	*memo++ = next_is_asked(t);
+	for (unsigned i = 0; i < t->n_branch; i++, memo += MEMO_LEN) {
 		const struct branch *b = &t->branch[i];
 
 		put_number(memo, 4, b->attempt);
 		put_number(memo + 4, 3, b->failures < most ? b->failures : most);
 		memo[7] = b->raised;
+		put_number(memo + 8, 8,
+		           b->not_before_us ? (uint64_t)(b->not_before_us + zero_us) : 0);
 	}
 }
 
-void txn_remember(struct txn *t, const uint8_t *memo)
+int txn_remember(struct txn *t, int64_t zero_us, const uint8_t *memo, size_t len)
 {
-	for (unsigned i = 0; i < t->n_branch; i++, memo += TXN_MEMO_LEN) {
-		struct branch *b = &t->branch[i];
+	bool old = len == t->n_branch * (size_t)MEMO_OLD_LEN;
 
-		b->past_attempt = get_number(memo, 4);
-		b->past_failures = get_number(memo + 4, 3);
+	if (!old && len != txn_memo_len(t))
+		return ERR_INVALID;
+	memo += !old;
+	for (unsigned i = 0; i < t->n_branch; i++, memo += old ? MEMO_OLD_LEN : MEMO_LEN) {
+		struct branch *b = &t->branch[i];
+		int64_t at_us = old ? 0 : (int64_t)get_number(memo + 8, 8);
+
+		b->past_attempt = (uint32_t)get_number(memo, 4);
+		b->past_failures = (uint32_t)get_number(memo + 4, 3);
 		b->raised = memo[7];
+		b->not_before_us = at_us ? at_us - zero_us : 0;
 	}
+	return 0;
 }
 
 /* A reply counts only for the call that is under way: everything else is late, doubled, or from

@@ -35,14 +35,15 @@ struct branch {
 	                     * by the initiator of an interactive transaction */
 	bool in_call;      /* one call at most is under way per phase */
 	bool alerted;      /* an alert may be open for it: close it when a call gets through */
+	bool wanted;       /* saga: a later step is built from its result */
 	uint8_t raised;    /* bit per enum alert_kind: raised since txn_init, not to be repeated */
 	uint32_t attempt;  /* calls made of `op` so far */
 	uint32_t failures; /* of those, how many failed in a row: paces the backoff */
 	uint32_t past_attempt, past_failures; /* from txn_remember, until it gets its work */
-	int64_t due_us;     /* when to call next; INT64_MAX while in_call or nothing to do */
-	int64_t timeout_us; /* for one call */
-	bool wanted;        /* saga: a later step is built from its result */
-	uint64_t after;     /* bit per branch that answers first, directly or not (order_close) */
+	int64_t due_us;        /* when to call next; INT64_MAX while in_call or nothing to do */
+	int64_t not_before_us; /* what its participant asked for; due_us may be later */
+	int64_t timeout_us;    /* for one call */
+	uint64_t after; /* bit per branch that answers first, directly or not (order_close) */
 };
 
 struct txn {
@@ -94,13 +95,17 @@ bool txn_timed(const struct txn *t);
  * aside until then. */
 bool txn_rests(const struct txn *t);
 
-/* What is known of the calls to each branch beside the record, n_branch * TXN_MEMO_LEN bytes: one
- * that was put aside goes on counting attempts, and does not repeat its alerts. Stored: the format
- * never changes. */
-#define TXN_MEMO_LEN 8
-void txn_memo(const struct txn *t, uint8_t *memo);
-/* After txn_restore, before EV_RESUME. */
-void txn_remember(struct txn *t, const uint8_t *memo);
+/* What is known of the calls to each branch beside the record, in txn_memo_len bytes: one that was
+ * put aside goes on counting attempts, does not repeat its alerts, and calls nobody before the time
+ * that was asked for. Its own backoff ends when it is taken back. `zero_us` is what the stored clock
+ * says when that of the events says 0. Stored: the format never changes; the first byte is 1 when
+ * the next call is due at a time that was asked for, 0 when it may be made sooner. */
+#define TXN_MEMO_MAX (1 + 16 * TXN_BRANCH_MAX)
+size_t txn_memo_len(const struct txn *t);
+void txn_memo(const struct txn *t, int64_t zero_us, uint8_t *memo);
+/* After txn_restore, before EV_RESUME. ERR_INVALID: it is of another transaction, and nothing
+ * changed. */
+int txn_remember(struct txn *t, int64_t zero_us, const uint8_t *memo, size_t len) MUSTCHECK;
 
 /* Advance by one event. `fx` is reset first. Returns 0, ERR_STATE when the event is not allowed
  * in this state, or ERR_INVALID for a branch that does not exist (nothing changed, `fx` empty). */

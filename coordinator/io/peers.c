@@ -11,6 +11,8 @@
 
 #include "base/buf.h"
 
+#define OVERTAKE_MAX 7
+
 struct peer {
 	struct map_node node; /* by key */
 	struct list idle;     /* on peers.idle while it has no slots at all */
@@ -19,8 +21,9 @@ struct peer {
 	unsigned n_queued[2]; /* others, urgent */
 	unsigned n_active[2];
 	struct peer_share share;
-	unsigned kept; /* places for urgent slots only */
-	char key[];    /* a name or "scheme://host:port" */
+	unsigned kept;   /* places for urgent slots only */
+	unsigned n_over; /* urgent slots that overtook others since one of these had its turn */
+	char key[];      /* a name or "scheme://host:port" */
 };
 
 int peers_init(struct peers *ps, const struct peer_limits *limits)
@@ -159,9 +162,19 @@ int peers_enter(struct peers *ps, const char *who, const struct peer_share *shar
 	return 0;
 }
 
+/* A steady stream of urgent slots leaves the others one place in OVERTAKE_MAX + 1. */
+static bool is_urgent_next(struct peer *p)
+{
+	if (list_empty(&p->urgent))
+		return false;
+	if (list_empty(&p->others) || !peer_has_place(p, false))
+		return true;
+	return p->n_over < OVERTAKE_MAX;
+}
+
 struct peer_slot *peers_next(struct peers *ps, struct peer *p)
 {
-	bool urgent = !list_empty(&p->urgent);
+	bool urgent = is_urgent_next(p);
 	struct peer_slot *slot;
 	struct list *e;
 
@@ -170,6 +183,7 @@ struct peer_slot *peers_next(struct peers *ps, struct peer *p)
 	e = list_pop(urgent ? &p->urgent : &p->others);
 	if (e == NULL)
 		return NULL;
+	p->n_over = urgent && !list_empty(&p->others) ? p->n_over + 1 : 0;
 	slot = container_of(e, struct peer_slot, link);
 	slot->active = true;
 	p->n_queued[urgent]--;

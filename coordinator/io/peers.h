@@ -5,7 +5,7 @@
  * A slot is somebody's wish to call a peer: peers_enter queues it, peers_next hands out the next
  * one that has a place (it is active then), peers_leave takes it away whatever it is. Urgent
  * slots overtake the others and may take every place; the others never take the last
- * quarter. A peer is forgotten when room is needed and it has no slots.
+ * quarter, and of the places that become free below it one in eight when urgent ones wait, too. A peer is forgotten when room is needed and it has no slots.
  *
  * No allocation but for new peers; slots belong to the caller.
  */

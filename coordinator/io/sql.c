@@ -273,21 +273,27 @@ const struct pg_statement sql_write_statement[SQL_WRITE_MAX] = {
 	},
 	[SQL_TAKE_BACK] = {
 		.name = "take_back",
-		/* $1: whose; $2, $3: behind this one; $4 rows, $5 bytes; $6: due until then */
+		/* $1: whose; $2, $3: behind this one; $4 rows, $5 bytes; $6: due until then, or
+		 * $7 where the participant asked for the time (txn_memo) */
 		.sql = PAGE("parked_until, gid",
 			" WHERE t.parked_for = $1 AND t.ended_at IS NULL"
 			" AND (t.parked_until, t.gid) > ($2, $3) AND t.parked_until <= $6"
+			" AND (t.parked_until <= $7 OR get_byte(t.parked_calls, 0) = 0)"
 			" ORDER BY t.parked_until, t.gid LIMIT $4", "$5"),
-		.param = { PG_TEXT, PG_TIMESTAMPTZ, PG_TEXT, PG_INT8, PG_INT8, PG_TIMESTAMPTZ },
-		.n_param = 6,
+		.param = { PG_TEXT, PG_TIMESTAMPTZ, PG_TEXT, PG_INT8, PG_INT8, PG_TIMESTAMPTZ,
+			PG_TIMESTAMPTZ },
+		.n_param = 7,
 	},
 	[SQL_PARKED_NEXT] = {
 		.name = "parked_next",
+		/* $1: whose; $2, $3: what take_back has as $6 and $7 */
 		.sql =
 		"SELECT parked_until FROM assent.txn WHERE parked_for = $1 AND ended_at IS NULL"
-		" AND parked_until > $2 ORDER BY parked_until LIMIT 1",
-		.param = { PG_TEXT, PG_TIMESTAMPTZ },
-		.n_param = 2,
+		" AND parked_until > least($2, $3)"
+		" AND (parked_until > $2 OR get_byte(parked_calls, 0) = 1)"
+		" ORDER BY parked_until LIMIT 1",
+		.param = { PG_TEXT, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ },
+		.n_param = 3,
 	},
 	[SQL_PARTITIONS] = {
 		.name = "partitions",

@@ -11,6 +11,7 @@
 #include "node/node.h"
 
 #define FULL_REST_US INT64_C(20000) /* memory is full: look again after */
+#define REST_DOUBLED 7
 
 void lane_wake(struct lane *l, int64_t at_us)
 {
@@ -168,12 +169,15 @@ static void on_page(void *ctx, const struct pg_outcome *outcome)
 static void ask(struct lane *l, size_t room, int64_t now_us)
 {
 	struct node *n = l->owner;
-	struct buf at = BUF_INIT, rows = BUF_INIT, bytes = BUF_INIT, bound = BUF_INIT;
+	struct buf at = BUF_INIT, rows = BUF_INIT, bytes = BUF_INIT, bound = BUF_INIT,
+	           began = BUF_INIT;
 	size_t label_len = strlen(l->label);
+	int64_t now_db = node_db_time_us(n, now_us) - PG_EPOCH_US;
 	struct pg_batch *batch = NULL;
 
 	if (!l->sweeping) {
 		mark_sweep(l, true);
+		l->began = now_db;
 		l->again = false;
 		l->next_us = INT64_MAX;
 	}
@@ -181,8 +185,9 @@ static void ask(struct lane *l, size_t room, int64_t now_us)
 	pg_put_int8(&at, l->reached.at);
 	pg_put_int8(&rows, (int64_t)room);
 	pg_put_int8(&bytes, LOAD_PAGE_BYTES);
-	pg_put_int8(&bound, l->recall ? l->recall_until : node_db_time_us(n, now_us) - PG_EPOCH_US);
-	if (at.failed || rows.failed || bytes.failed || bound.failed)
+	pg_put_int8(&bound, l->recall ? l->recall_until : now_db);
+	pg_put_int8(&began, l->began);
+	if (at.failed || rows.failed || bytes.failed || bound.failed || began.failed)
 		node_lost(n, "out of memory while taking parked transactions back");
 	else
 		batch = pg_batch_begin(n->writer);
@@ -193,9 +198,12 @@ static void ask(struct lane *l, size_t room, int64_t now_us)
 		                                 {l->reached.gid, l->reached.gid_len},
 		                                 {rows.data, rows.len},
 		                                 {bytes.data, bytes.len},
-		                                 {bound.data, bound.len}});
+		                                 {bound.data, bound.len},
+		                                 {began.data, began.len}});
 		pg_batch_add(batch, SQL_PARKED_NEXT,
-		             (struct pg_param[]){{l->label, label_len}, {bound.data, bound.len}});
+		             (struct pg_param[]){{l->label, label_len},
+		                                 {bound.data, bound.len},
+		                                 {began.data, began.len}});
 		crash_point(CRASH_UNPARK_BEFORE_PAGE);
 		pg_batch_send(batch, on_page, l);
 		l->asking = true;
@@ -204,6 +212,7 @@ static void ask(struct lane *l, size_t room, int64_t now_us)
 	buf_release(&rows);
 	buf_release(&bytes);
 	buf_release(&bound);
+	buf_release(&began);
 }
 
 static void lane_turn(void *ctx, int64_t now_us)
@@ -290,9 +299,23 @@ void lanes_clear(struct node *n)
 
 void lane_take_all_back(struct lane *l)
 {
+	int64_t now_us = clock_mono_us();
+
+	/* The page that is on its way was asked for without it. */
+	if (l->sweeping) {
+		l->again = true;
+		l->next_us = now_us;
+	}
 	l->recall = true;
 	l->recall_until = l->last;
-	lane_wake(l, clock_mono_us());
+	lane_wake(l, now_us);
+}
+
+/* Between probes for no other reason than that it votes: without it one that votes and does not take
+ * the decision would be asked ten times a second, whatever the backoff. */
+static int64_t rest_us(const struct lane *l)
+{
+	return PROBE_US << (l->n_failed < REST_DOUBLED ? l->n_failed : REST_DOUBLED);
 }
 
 /* What it says to votes decides nothing: whoever votes need not take the decision. But when it
@@ -305,7 +328,8 @@ void lane_hear(struct lane *l, bool own, bool decided, bool failed)
 	if (l->window > LANE_WINDOW)
 		l->window = LANE_WINDOW;
 	if (!decided) {
-		if (!failed && l->broken && !l->recall)
+		if (!failed && l->broken && !l->recall &&
+		    clock_mono_us() >= l->probed_us + rest_us(l))
 			lane_take_all_back(l);
 		return;
 	}

@@ -5,7 +5,9 @@
  * one of them, up to LANE_WINDOW, and shrinks with each failure; a broken one (LANE_FAILURES in a row,
  * from whomever) one at a time. One at a time is PROBE_US apart. The first answer of a broken
  * participant calls back all that were parked meanwhile, due or not; its answer to a vote makes the
- * next probe due. After a take-over every lane is broken and its first probe is due at once.
+ * next probe due, the more rarely the more have failed. After a take-over every lane is broken and its
+ * first probe is due at once. What the participant has asked for by Retry-After is waited for in any
+ * case.
  *
  * A sweep goes over the lane's rows in pages (load.h), each as large as there is room: the window, a
  * half of one participant's share (admission_share) for all lanes together, and memory. A lane lives
@@ -42,6 +44,7 @@ struct lane {
 	int64_t last;         /* nothing is parked until later than this */
 	int64_t next_us;      /* monotonic: nothing is due before, but what a sweep finds */
 	int64_t probed_us;
+	int64_t began; /* like last: this sweep */
 	struct load_place reached;
 	char label[PEER_LABEL_MAX];
 };

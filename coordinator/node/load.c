@@ -47,9 +47,8 @@ static void remember(struct gtx *g, const struct pg_result *r, size_t row)
 	if (pg_null(r, row, LOAD_PARKED_CALLS))
 		return;
 	memo = pg_bytes(r, row, LOAD_PARKED_CALLS, &len);
-	if (len != g->txn.n_branch * (size_t)TXN_MEMO_LEN)
+	if (txn_remember(&g->txn, g->node->db_offset_us, (const uint8_t *)memo, len) < 0)
 		return;
-	txn_remember(&g->txn, (const uint8_t *)memo);
 	for (unsigned i = 0; i < g->txn.n_branch; i++)
 		g->note[i].n_call = g->txn.branch[i].past_attempt;
 }

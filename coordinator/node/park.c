@@ -83,7 +83,7 @@ void park_consider(struct gtx *g)
 	if (due_us < clock_mono_us() + PARK_AFTER_US && !lanes_pressed(g->node) && !crowded(g))
 		return;
 	if (!p->calls)
-		p->calls = arena_alloc(&g->arena, g->txn.n_branch * (size_t)TXN_MEMO_LEN);
+		p->calls = arena_alloc(&g->arena, txn_memo_len(&g->txn));
 	admission_count(g);
 	if (p->to)
 		p->to->n_coming--; /* another record took that one's place */
@@ -93,12 +93,12 @@ void park_consider(struct gtx *g)
 	p->to->n_coming++;
 	p->n_heal = p->to->n_heal;
 	p->due_us = due_us;
-	txn_memo(&g->txn, p->calls);
+	txn_memo(&g->txn, g->node->db_offset_us, p->calls);
 	p->record = (struct journal_park){
 	    .whom = p->to->label,
 	    .until_us = node_db_time_us(g->node, due_us),
 	    .calls = p->calls,
-	    .n_calls = g->txn.n_branch * (size_t)TXN_MEMO_LEN,
+	    .n_calls = txn_memo_len(&g->txn),
 	};
 	timer_set(&g->node->timers, &g->timer, INT64_MAX);
 	/* The answers of those that did what was decided are no record of their own. */

@@ -35,7 +35,7 @@ static void answer(struct http_request *rq)
 	const char *path = http_request_path(rq);
 	size_t len = strlen(path);
 
-	if (is_broken && len > 7 && strcmp(path + len - 7, "/commit") == 0)
+	if (is_broken && len >= 7 && strcmp(path + len - 7, "/commit") == 0)
 		http_request_reply(rq, 503, NULL, NULL, 0, NULL, 0);
 	else
 		http_request_reply(rq, 200, "application/json", "{}", 2, NULL, 0);

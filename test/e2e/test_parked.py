@@ -45,8 +45,9 @@ def test_a_dead_participant_fills_no_node(small, part, dying, gids):
 
 
 def test_requests_about_a_parked_one(small, part, dying, gid):
-    dying.on("dead", "commit", Answer(503, headers={"Retry-After": "600"}))
-    begun = {"mode": "2pc", "interactive": True, "timeout_ms": 60000, "retry": RETRY}
+    dying.on("dead", "commit", Answer(503))
+    begun = {"mode": "2pc", "interactive": True, "timeout_ms": 60000,
+             "retry": dict(RETRY, initial_ms=60000)}
     path = "/v1/transactions/" + gid
     join = [part.branch("a"), dying.branch("dead")]
     assert small.client.put(gid, begun).status in (200, 202)

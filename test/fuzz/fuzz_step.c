@@ -398,7 +398,7 @@ static void crash(void)
 /* Dropped at rest, and loaded again with what is remembered beside the record. */
 static void put_aside(void)
 {
-	uint8_t memo[8 * TXN_MEMO_LEN];
+	uint8_t memo[TXN_MEMO_MAX];
 	struct event resume = {.type = EV_RESUME};
 	struct call kept[8];
 
@@ -406,10 +406,11 @@ static void put_aside(void)
 		return;
 	for (unsigned i = 0; i < m.t.n_branch; i++)
 		kept[i] = (struct call){.op = m.t.branch[i].op, .attempt = m.t.branch[i].attempt};
-	txn_memo(&m.t, memo);
+	txn_memo(&m.t, 0, memo);
 	m.durable = m.newest;
 	begin(&m.durable);
-	txn_remember(&m.t, memo);
+	if (txn_remember(&m.t, 0, memo, txn_memo_len(&m.t)) < 0)
+		abort();
 	memcpy(m.call, kept, m.t.n_branch * sizeof *kept);
 	step(&resume);
 }

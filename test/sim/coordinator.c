@@ -376,7 +376,7 @@ void coordinator_msg(struct world *w, const struct msg *m)
  * attempt is counted twice. */
 static void park_and_take_back(struct world *w)
 {
-	uint8_t memo[TXN_BRANCH_MAX * TXN_MEMO_LEN];
+	uint8_t memo[TXN_MEMO_MAX];
 	uint32_t attempt[TXN_BRANCH_MAX] = {0}, failures[TXN_BRANCH_MAX] = {0};
 	unsigned life = w->life;
 
@@ -385,16 +385,20 @@ static void park_and_take_back(struct world *w)
 		failures[i] = w->t.branch[i].failures;
 		w->durable.branch[i] = (uint8_t)w->t.branch[i].state;
 	}
-	txn_memo(&w->t, memo);
+	txn_memo(&w->t, 0, memo);
 	make_txn(w);
 	must(w, txn_restore(&w->t, w->durable.state, w->durable.outcome, w->durable.branch) == 0);
-	txn_remember(&w->t, memo);
+	must(w, txn_remember(&w->t, 0, memo, txn_memo_len(&w->t)) == 0);
 	(void)step(w, (struct event){.type = EV_RESUME});
 	for (unsigned i = 0; w->life == life && i < w->t.n_branch; i++) {
 		const struct branch *b = &w->t.branch[i];
 
-		must(w, b->op == OP_NONE || (b->attempt == attempt[i] + 1 && b->in_call));
-		must(w, b->op == OP_NONE || b->failures == failures[i]);
+		if (b->op == OP_NONE)
+			continue;
+		/* But nobody is called before the time it has asked for. */
+		must(w, b->in_call == (b->not_before_us <= w->now_us + w->shift_us));
+		must(w, b->attempt == attempt[i] + b->in_call);
+		must(w, b->failures == failures[i]);
 	}
 }
 

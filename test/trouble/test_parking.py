@@ -49,27 +49,77 @@ def idle(assentd):
 def test_a_probe_at_a_time(small, part, dying, gids):
     """While it is dead the parked ones do not call all at once, and they go on counting."""
     hold = Gate()
-    dying.on("dead", "commit", Answer(503, headers={"Retry-After": "2"}))
+    dying.on("dead", "commit", Answer(503, headers={"Retry-After": "3"}))
     waiting = [gids() for _ in range(8)]
-    submit_parked(small, waiting, lambda: body(part, dying, retry=AN_HOUR | {"initial_ms": 10}))
+    submit_parked(small, waiting, lambda: body(
+        part, dying, timeout_ms=60000, retry=AN_HOUR | {"initial_ms": 10, "factor": 1}))
     parked_all(small, waiting)
     idle(small)
-    dying.on("dead", "commit", Answer(503, gate=hold))
+    dying.on("dead", "commit", Answer(200, gate=hold))
     n = len(dying.calls(op="commit"))
     dying.wait_calls(n + 1, op="commit")
+    later = "SELECT count(*) FROM assent.txn WHERE ended_at IS NULL AND parked_until > now()"
+    wait_until(lambda: small.db.value(later) == 0, 20, "all to be due")
     # The probe hangs. Nobody else calls, also when it votes.
     dying.on("looks", "prepare", Answer(200, '{"vote":"read_only"}'))
     assert parked(small) == len(waiting) - 1
     assert small.client.put(gids(), body(part, dying, "looks"), wait=10)["outcome"] == "committed"
     assert parked(small) == len(waiting) - 1
     assert len(dying.calls("dead", "commit")) == n + 1
-    dying.on("dead", "commit", Answer(200))
+    # Its answer brings back two, theirs four: two at a time at the least.
+    both = Gate()
+    dying.on("dead", "commit", Answer(200, gate=both))
     hold.open()
+    dying.wait_calls(n + 3, op="commit")
+    both.open()
     all_ended(small, waiting)
     attempts = [int(c.headers["Assent-Attempt"]) for c in dying.calls("dead", "commit")]
     assert max(attempts) > 1
     idle(small)
     wait_until(lambda: not open_alerts(small), 10, "the alerts to close")
+
+
+def test_a_time_that_was_asked_for(small, part, dying, gids):
+    """Whoever asks for time by Retry-After has it, whatever makes others go on sooner."""
+    asks, fails = gids(), gids()
+    dying.on("asks", "commit", Answer(503, headers={"Retry-After": "5"}), Answer(200))
+    dying.on("dead", "commit", Answer(503))
+    submit_parked(small, [asks], lambda: body(part, dying, "asks", retry=AN_HOUR))
+    submit_parked(small, [fails], lambda: body(part, dying, retry=AN_HOUR))
+    parked_all(small, [asks, fails])
+    small.kill9()
+    small.start()
+    dying.wait_calls(2, "dead", "commit")  # the first probe; of whom nobody has asked
+    dying.on("dead", "commit", Answer(200))
+    assert small.client.put(gids(), body(part, dying), wait=10)["outcome"] == "committed"
+    assert small.client.ended(fails, 20)["outcome"] == "committed"
+    all_ended(small, [asks, fails])
+    first, second = dying.calls("asks", "commit")
+    assert second.at - first.at >= 4.9
+    idle(small)
+
+
+def test_votes_do_not_hurry_it(small, part, dying, gids):
+    """One that votes and does not take what is decided is asked ever more rarely."""
+    dying.on("looks", "prepare", Answer(200, '{"vote":"read_only"}'))
+    dying.on("dead", "commit", Answer(503))
+    gid = gids()
+    # While somebody waits for it, it stays in memory.
+    assert small.client.put(gid, body(part, dying, retry=AN_HOUR), wait=1).status == 202
+    parked_all(small, [gid])
+
+    def votes():
+        reply = small.client.put(gids(), body(part, dying, "looks"), wait=10)
+        assert reply["outcome"] == "committed"
+        return len(dying.calls("dead", "commit")) >= 5
+    wait_until(votes, 30, "probes")
+    at = [c.at for c in dying.calls("dead", "commit")]
+    assert all(b - a >= least for a, b, least in zip(at[1:], at[2:], (0.19, 0.39, 0.79)))
+    dying.on("dead", "commit", Answer(200))
+    assert small.client.put(gids(), body(part, dying), wait=10)["outcome"] == "committed"
+    all_ended(small, [gid])
+    wait_until(lambda: not open_alerts(small), 10, "the alerts to close")
+    idle(small)
 
 
 def test_a_participant_that_hangs(guard, part, dying, gids):

@@ -335,7 +335,7 @@ static void restore_refuses_numbers_of_no_state(void **state)
 /* One that is put aside goes on where it was: attempts, backoff, and each alert once. */
 static void a_memo_is_remembered(void **state)
 {
-	uint8_t branch[2] = {BRANCH_PREPARED, BRANCH_COMMITTED}, memo[2 * TXN_MEMO_LEN];
+	uint8_t branch[2] = {BRANCH_PREPARED, BRANCH_COMMITTED}, memo[TXN_MEMO_MAX];
 	struct event ev = {.type = EV_RESUME}, reply = {.type = EV_UNKNOWN, .op = OP_COMMIT};
 	struct effects fx;
 	struct arena a, b;
@@ -354,10 +354,10 @@ static void a_memo_is_remembered(void **state)
 		assert_int_equal(txn_step(&t, &reply, &fx), 0);
 		n_alert += fx.n_act;
 		assert_true(txn_rests(&t));
-		txn_memo(&t, memo);
+		txn_memo(&t, 7, memo);
 		make(&back, &b, 2);
 		assert_int_equal(txn_restore(&back, TXN_COMMITTING, OUTCOME_COMMITTED, branch), 0);
-		txn_remember(&back, memo);
+		assert_int_equal(txn_remember(&back, 7, memo, txn_memo_len(&t)), 0);
 		arena_release(&a);
 		t = back;
 		a = b;
@@ -374,10 +374,61 @@ static void a_memo_is_remembered(void **state)
 	arena_release(&a);
 }
 
+/* Whoever is taken back early calls nobody before the time that was asked for; what only the backoff
+ * put off is called at once. */
+static void a_memo_keeps_what_was_asked_for(void **state)
+{
+	uint8_t branch[2] = {BRANCH_PREPARED, BRANCH_PREPARED}, memo[TXN_MEMO_MAX];
+	const int64_t zero_us = 100 * SECOND;
+	struct event ev = {.type = EV_RESUME};
+	struct effects fx;
+	struct arena a, b;
+	struct txn t, back;
+
+	(void)state;
+	make(&t, &a, 2);
+	assert_int_equal(txn_restore(&t, TXN_COMMITTING, OUTCOME_COMMITTED, branch), 0);
+	assert_int_equal(txn_step(&t, &ev, &fx), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		struct event reply = {.type = EV_UNKNOWN,
+		                      .op = OP_COMMIT,
+		                      .branch = i,
+		                      .attempt = 1,
+		                      .now_us = SECOND,
+		                      .retry_after_us = i ? 0 : 5 * SECOND};
+
+		assert_int_equal(txn_step(&t, &reply, &fx), 0);
+	}
+	txn_memo(&t, zero_us, memo);
+	assert_int_equal(memo[0], 0); /* the other one is due sooner */
+	make(&back, &b, 2);
+	assert_int_equal(txn_restore(&back, TXN_COMMITTING, OUTCOME_COMMITTED, branch), 0);
+	assert_int_equal(txn_remember(&back, 0, memo, txn_memo_len(&t) - 1), ERR_INVALID);
+	/* In another life, in which the same clock says 0 a second later. */
+	assert_int_equal(txn_remember(&back, zero_us + SECOND, memo, txn_memo_len(&t)), 0);
+	ev.now_us = SECOND / 2;
+	assert_int_equal(txn_step(&back, &ev, &fx), 0);
+	assert_int_equal(fx.n_act, 1);
+	assert_int_equal(fx.act[0].branch, 1);
+	assert_int_equal(txn_due_us(&back), 5 * SECOND);
+	assert_int_equal(
+	    txn_step(&back,
+	             &(struct event){.type = EV_DONE, .op = OP_COMMIT, .branch = 1, .attempt = 2},
+	             &fx),
+	    0);
+	txn_memo(&back, zero_us, memo);
+	assert_int_equal(memo[0], 1);
+	ev = (struct event){.type = EV_TIMER, .now_us = 5 * SECOND};
+	assert_int_equal(txn_step(&back, &ev, &fx), 0);
+	assert_int_equal(fx.n_act, 1);
+	arena_release(&a);
+	arena_release(&b);
+}
+
 /* A phase begins anew, whatever was remembered of the one before. */
 static void a_memo_ends_with_its_phase(void **state)
 {
-	uint8_t branch[1] = {BRANCH_PENDING}, memo[TXN_MEMO_LEN] = {0, 0, 0, 9, 0, 0, 9, 0};
+	uint8_t branch[1] = {BRANCH_PENDING}, memo[] = {0, 0, 0, 9, 0, 0, 9, 0};
 	struct event ev = {.type = EV_RESUME, .now_us = 11 * SECOND};
 	struct effects fx;
 	struct arena a;
@@ -386,7 +437,7 @@ static void a_memo_ends_with_its_phase(void **state)
 	(void)state;
 	make(&t, &a, 1);
 	assert_int_equal(txn_restore(&t, TXN_ONE_PHASE, OUTCOME_PENDING, branch), 0);
-	txn_remember(&t, memo);
+	assert_int_equal(txn_remember(&t, 0, memo, sizeof memo), 0);
 	assert_int_equal(txn_step(&t, &ev, &fx), 0);
 	assert_int_equal(t.state, TXN_ARBITRATING);
 	assert_int_equal(t.branch[0].attempt, 1);
@@ -419,6 +470,7 @@ int main(void)
 	    cmocka_unit_test(no_memory_for_a_branch_changes_nothing),
 	    cmocka_unit_test(restore_refuses_numbers_of_no_state),
 	    cmocka_unit_test(a_memo_is_remembered),
+	    cmocka_unit_test(a_memo_keeps_what_was_asked_for),
 	    cmocka_unit_test(a_memo_ends_with_its_phase),
 	    cmocka_unit_test(judge_takes_missing_members),
 	};

@@ -130,9 +130,9 @@ static void test_plans_of_parked(void **state)
 		const char *types, *index;
 	} page[] = {
 	    {SQL_LOAD, "timestamptz,text,int8,int8,int2", "Index Name: \"txn_awake\""},
-	    {SQL_TAKE_BACK, "text,timestamptz,text,int8,int8,timestamptz",
+	    {SQL_TAKE_BACK, "text,timestamptz,text,int8,int8,timestamptz,timestamptz",
 	     "Index Name: \"txn_parked\""},
-	    {SQL_PARKED_NEXT, "text,timestamptz", "Index Name: \"txn_parked\""},
+	    {SQL_PARKED_NEXT, "text,timestamptz,timestamptz", "Index Name: \"txn_parked\""},
 	};
 
 	(void)state;

@@ -92,6 +92,37 @@ static void test_shares(void **state)
 	close_peers(&f);
 }
 
+/* Urgent slots that never end leave the others one place in eight, and keep their quarter. */
+static void test_others_have_their_turn(void **state)
+{
+	struct peer_share share = {.place = 4, .queue = 20};
+	struct fixture f;
+	struct peer_slot other[2], urgent[20], *next;
+	struct peer *peer = NULL;
+	unsigned n_other = 0;
+
+	(void)state;
+	open_peers(&f);
+	for (unsigned i = 0; i < 20; i++) {
+		list_init(&urgent[i].link);
+		assert_int_equal(peers_enter(&f.peers, "stock", &share, true, &urgent[i]), 0);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		list_init(&other[i].link);
+		assert_int_equal(peers_enter(&f.peers, "stock", &share, false, &other[i]), 0);
+	}
+	peer = other[0].peer;
+	for (unsigned n = 1; n <= 22; n++) {
+		next = peers_next(&f.peers, peer);
+		assert_non_null(next);
+		n_other += !next->urgent;
+		assert_int_equal(n_other, n < 8 ? 0 : n < 16 ? 1 : 2);
+		peer = peers_leave(&f.peers, next);
+	}
+	assert_null(peer);
+	close_peers(&f);
+}
+
 static void test_names_and_addresses(void **state)
 {
 	struct fixture f;
@@ -117,6 +148,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_waiting),
 	    cmocka_unit_test(test_shares),
+	    cmocka_unit_test(test_others_have_their_turn),
 	    cmocka_unit_test(test_names_and_addresses),
 	};
 
