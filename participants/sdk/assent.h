@@ -374,6 +374,11 @@ ASSENT_API struct assent_client *assent_client_new(const char *urls, struct asse
  * machine must not be able to read. Before the first use. ASSENT_E_INVALID, ASSENT_E_SYSTEM. */
 ASSENT_API int assent_client_load_token(struct assent_client *client, const char *path,
                                         struct assent_error *err);
+/* Participants demand signatures: what assent_try and assent_branch_headers ask of a branch is signed
+ * with the secrets in the file `path`, as the coordinator does. Before the first use. Errors as for
+ * assent_verifier_load. */
+ASSENT_API int assent_client_load_secret(struct assent_client *client, const char *path,
+                                         struct assent_error *err);
 /* How long a function goes on without an answer, 1..600000 ms; 5000 until this is called. Before
  * the first use. ASSENT_E_INVALID. */
 ASSENT_API int assent_client_set_patience(struct assent_client *client, int patience_ms,

@@ -89,6 +89,22 @@ int assent_client_load_token(struct assent_client *client, const char *path,
 	return 0;
 }
 
+int assent_client_load_secret(struct assent_client *client, const char *path,
+                              struct assent_error *err)
+{
+	struct assent_verifier *signer;
+	int rc;
+
+	if (!client || !path)
+		return sdk_fail(err, ASSENT_E_INVALID, "client or path is NULL");
+	rc = assent_verifier_load(&signer, path, err);
+	if (rc)
+		return rc;
+	assent_verifier_free(client->signer);
+	client->signer = signer;
+	return 0;
+}
+
 int assent_client_set_patience(struct assent_client *client, int patience_ms,
                                struct assent_error *err)
 {
@@ -105,6 +121,7 @@ void assent_client_free(struct assent_client *client)
 		return;
 	sdk_curl_free(client->curl);
 	pthread_mutex_destroy(&client->lock);
+	assent_verifier_free(client->signer);
 	if (client->authorization)
 		explicit_bzero(client->authorization, strlen(client->authorization));
 	free(client->authorization);

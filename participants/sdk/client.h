@@ -62,8 +62,9 @@ const char *sdk_txn_close_branch(const struct assent_txn *txn);
 struct assent_client {
 	char *address[SDK_ADDRESS_MAX]; /* without a slash at their ends */
 	unsigned n_address;
-	atomic_uint current; /* the address that answered last */
-	char *authorization; /* a header line, or NULL */
+	atomic_uint current;            /* the address that answered last */
+	char *authorization;            /* a header line, or NULL */
+	struct assent_verifier *signer; /* of calls to branches; or NULL */
 	int patience_ms;
 	struct sdk_curl *curl;
 	pthread_mutex_t lock;

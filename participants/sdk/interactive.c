@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "client.h"
 
@@ -98,11 +99,40 @@ static int check_attempt(const struct assent_client *client, const struct assent
 	return 0;
 }
 
+static void give_number(assent_give_header_fn *give, void *ctx, const char *name, long long n)
+{
+	char number[24];
+
+	snprintf(number, sizeof(number), "%lld", n);
+	give(ctx, name, number);
+}
+
+/* As the coordinator would sign it. */
+static int give_signature(const struct assent_client *client, const struct assent_txn *txn,
+                          const char *id, assent_give_header_fn *give, void *ctx)
+{
+	const struct sdk_text body = {.data = txn->json.data + txn->payload_at,
+	                              .len = txn->payload_len};
+	struct sdk_text signatures = {0};
+	char now[24];
+	bool ok;
+
+	snprintf(now, sizeof(now), "%lld", (long long)time(NULL));
+	ok = sdk_sign(client->signer, id, now, &body, &signatures);
+	if (ok) {
+		give(ctx, "webhook-id", id);
+		give(ctx, "webhook-timestamp", now);
+		give(ctx, "webhook-signature", signatures.data);
+	}
+	sdk_text_release(&signatures);
+	return ok ? 0 : ASSENT_E_NOMEM;
+}
+
 int assent_branch_headers(struct assent_client *client, const struct assent_txn *txn,
                           const struct assent_attempt *attempt, assent_give_header_fn *give,
                           void *ctx, struct assent_error *err)
 {
-	char cluster[33], number[16], key[256];
+	char cluster[33], id[256], key[264];
 	int rc = check_attempt(client, txn, attempt, err);
 
 	if (rc)
@@ -112,7 +142,11 @@ int assent_branch_headers(struct assent_client *client, const struct assent_txn 
 	rc = sdk_client_cluster(client, txn->gid, cluster, err);
 	if (rc)
 		return rc;
-	snprintf(key, sizeof(key), "\"%s/%s/%s/%s\"", cluster, txn->gid, txn->branch, attempt->op);
+	snprintf(id, sizeof(id), "%s/%s/%s/%s/%d", cluster, txn->gid, txn->branch, attempt->op,
+	         attempt->number);
+	snprintf(key, sizeof(key), "\"%.*s\"", (int)(strrchr(id, '/') - id), id);
+	if (client->signer && give_signature(client, txn, id, give, ctx))
+		return sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
 	give(ctx, "Content-Type", "application/json");
 	give(ctx, "Assent-Cluster", cluster);
 	give(ctx, "Assent-Namespace", "default");
@@ -120,10 +154,8 @@ int assent_branch_headers(struct assent_client *client, const struct assent_txn 
 	give(ctx, "Assent-Branch", txn->branch);
 	give(ctx, "Assent-Op", attempt->op);
 	give(ctx, "Assent-Mode", txn->mode);
-	snprintf(number, sizeof(number), "%d", attempt->number);
-	give(ctx, "Assent-Attempt", number);
-	snprintf(number, sizeof(number), "%d", attempt->timeout_ms);
-	give(ctx, "Assent-Timeout-Ms", number);
+	give_number(give, ctx, "Assent-Attempt", attempt->number);
+	give_number(give, ctx, "Assent-Timeout-Ms", attempt->timeout_ms);
 	give(ctx, "Idempotency-Key", key);
 	return 0;
 }

@@ -97,9 +97,10 @@ int sdk_patience_ms(const struct assent_call *call);
 int sdk_read_secret_file(const char *path, char *out, size_t size, struct assent_error *err);
 /* A file with a token, as the line of a header that is the caller's to free. */
 int sdk_read_token_file(const char *path, char **line, struct assent_error *err);
-/* The signatures of "id.timestamp.", blank-separated, one for each secret. False: out of memory. */
+/* The signatures of "id.timestamp.body", blank-separated, one for each secret; `body` may be NULL.
+ * False: out of memory. */
 bool sdk_sign(const struct assent_verifier *v, const char *id, const char *timestamp,
-              struct sdk_text *out);
+              const struct sdk_text *body, struct sdk_text *out);
 /* What is signed of a call: cluster/gid/branch/op/attempt. */
 void sdk_signed_id(const struct assent_call *call, struct sdk_text *out);
 

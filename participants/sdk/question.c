@@ -110,7 +110,7 @@ static void sign_question(const struct assent_participant *p, const struct assen
 		return;
 	snprintf(now, sizeof(now), "%lld", (long long)time(NULL));
 	sdk_signed_id(of, &id);
-	if (id.failed || !sdk_sign(p->verifier, id.data, now, &signatures))
+	if (id.failed || !sdk_sign(p->verifier, id.data, now, NULL, &signatures))
 		ask->headers.failed = true;
 	else
 		sdk_text_printf(&ask->headers,

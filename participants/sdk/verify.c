@@ -224,12 +224,14 @@ static bool sign(const struct key *key, const struct sdk_text *text, char out[BA
 }
 
 bool sdk_sign(const struct assent_verifier *v, const char *id, const char *timestamp,
-              struct sdk_text *out)
+              const struct sdk_text *body, struct sdk_text *out)
 {
 	struct sdk_text text = {0};
 	bool ok = true;
 
 	sdk_text_printf(&text, "%s.%s.", id, timestamp);
+	if (body)
+		sdk_text_add(&text, body->data, body->len);
 	for (size_t i = 0; i < v->n_key && ok && !text.failed; i++) {
 		char mac[BASE64_LEN + 1];
 

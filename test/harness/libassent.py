@@ -66,6 +66,10 @@ class Initiator:
         assert self.p, err.text
         assert self.lib.assent_client_set_patience(self.p, patience_ms, None) == 0
 
+    def load_secret(self, path):
+        err = Error()
+        assert self.lib.assent_client_load_secret(self.p, path.encode(), ctypes.byref(err)) == 0, err.text
+
     def _do(self, name, *args):
         result, err = Result(), Error()
         rc = getattr(self.lib, name)(self.p, *args, ctypes.byref(result), ctypes.byref(err))

@@ -13,6 +13,7 @@ import pytest
 from harness.cluster import Node
 from harness.libassent import E_CONFLICT, E_REFUSED, E_UNREACHABLE, Initiator, Txn
 from harness.system import BUILD, Assentd, Service
+from harness.tokens import write_secret
 from harness.wait import wait_until
 
 ENTRIES = "SELECT op, count(*) FROM entry WHERE gid = %s GROUP BY op ORDER BY op"
@@ -86,8 +87,8 @@ class Cutter:
             client.close()
 
 
-def start_ledger(guard, database):
-    service = Service(guard, "ledger", database)
+def start_ledger(guard, database, *args):
+    service = Service(guard, "ledger", database, args=args)
     service.program = os.path.join(BUILD, "test", "ledger")
     return service.start()
 
@@ -198,6 +199,24 @@ def test_wait_ends_with_its_time(through, part, shared, gid):
     assert (initiator.wait(gid, 100).rc, initiator.wait(gid, 100).outcome) == (0, "pending")
     assert initiator.rollback(gid).outcome == "aborted"
     assert (initiator.get("nobody").rc, initiator.get("nobody").http_status) == (E_REFUSED, 404)
+
+
+def test_a_signed_try(guard, gid):
+    """The ledger believes nobody without the secret that it shares with the coordinator."""
+    path = write_secret(guard.path("secret"), "a-secret-of-enough-bytes\n")
+    assentd = Assentd(guard, args=["--signing-secret-file", path]).start()
+    ledger = start_ledger(guard, assentd.database("ledger"), "--secret-file", path)
+    initiator = Initiator(assentd.url)
+    txn = Txn(gid, "tcc").add("a", ledger.url + "/ledger", {"of": "19.990"})
+    assert initiator.begin(txn).rc == 0
+    assert initiator.enlist(txn).rc == 0
+    assert initiator.try_(txn).rc == 2  # ASSENT_REFUSED, by 401
+    assert written(ledger, gid) == {}
+    initiator.load_secret(path)
+    assert initiator.try_(txn).rc == 0
+    assert initiator.commit(gid).outcome == "committed"
+    assert written(ledger, gid) == {"try": 1, "confirm": 1}
+    initiator.close()
 
 
 # --- nodes that are killed -----------------------------------------------------------------------

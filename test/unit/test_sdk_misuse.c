@@ -319,6 +319,8 @@ static void clients(void **state)
 	assert_null(assent_client_new(NULL, &err));
 	INVALID(assent_client_load_token(NULL, "/dev/null", &err));
 	INVALID(assent_client_load_token(client, NULL, &err));
+	INVALID(assent_client_load_secret(NULL, "/dev/null", &err));
+	INVALID(assent_client_load_secret(client, NULL, &err));
 	INVALID(assent_client_set_patience(NULL, 1, &err));
 	assert_int_equal(assent_client_set_patience(client, 10, NULL), 0);
 	INVALID(assent_submit(NULL, txn, 0, &result, &err));
