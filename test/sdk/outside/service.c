@@ -11,8 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const modes[][4] = {
-    {"2pc", "prepare"}, {"tcc", "try", "confirm", "cancel"}, {"saga", "action", "compensate"}};
+static const char *const modes[][4] = {{"2pc", "prepare"},
+                                       {"3pc", "pre_commit"},
+                                       {"tcc", "try", "confirm", "cancel"},
+                                       {"saga", "action", "compensate"}};
 
 static void die(const char *what, const struct assent_error *err)
 {
@@ -43,7 +45,7 @@ static enum assent_vote work(const struct assent_call *call, PGconn *conn,
 	return vote;
 }
 
-static struct assent_server *serve(const char *database)
+static struct assent_server *serve(const char *database, const char *coordinators)
 {
 	struct assent_server_options options;
 	struct assent_server *server;
@@ -52,6 +54,7 @@ static struct assent_server *serve(const char *database)
 	memset(&options, 0, sizeof(options));
 	options.listen = "127.0.0.1:0";
 	options.database = database;
+	options.coordinators = coordinators;
 	server = assent_server_new(&options, &err);
 	if (!server)
 		die("server", &err);
@@ -141,7 +144,7 @@ int main(int argc, char **argv)
 
 	if (argc != 3)
 		return 2;
-	server = serve(argv[1]);
+	server = serve(argv[1], argv[2]);
 	url = assent_server_url(server);
 	client = assent_client_new(argv[2], &err);
 	if (!client)
@@ -152,6 +155,7 @@ int main(int argc, char **argv)
 	}
 	for (int refuse = 0; refuse < 2; refuse++) {
 		interact(client, url, "2pc", refuse);
+		interact(client, url, "3pc", refuse);
 		interact(client, url, "tcc", refuse);
 	}
 	assent_client_free(client);
