@@ -19,6 +19,12 @@ static const char *op_of(const struct branch *branch, const struct step *step)
 	return step->role == ROLE_UNKNOWN ? unknown_op : branch->mode->op[step->role];
 }
 
+/* An intent is signed as an operation of its own: without its header it would be a decision. */
+static const char *signed_op_of(const struct step *step, const char *op)
+{
+	return step->how & (HOW_INTENT | HOW_CAPTURED) ? "pre_abort" : op;
+}
+
 void put_payload(struct buf *out, const char *payload, const struct branch *branch)
 {
 	static const char unique[] = "{{unique}}";
@@ -67,7 +73,8 @@ static void put_identity(const struct step *step, const char *op, struct exchang
 		buf_printf(&x->head, "Assent-Branch: %s\n", b->id);
 	buf_printf(&x->head, "Assent-Op: %s\nAssent-Mode: %s\nAssent-Attempt: %u\n", op,
 	           b->mode->name, x->attempt);
-	buf_printf(&x->head, "Idempotency-Key: \"%s/%s/%s/%s\"\n", b->cluster, b->gid, b->id, op);
+	buf_printf(&x->head, "Idempotency-Key: \"%s/%s/%s/%s\"\n", b->cluster, b->gid, b->id,
+	           signed_op_of(step, op));
 	if (step->how & HOW_ONE_PHASE)
 		buf_puts(&x->head, "Assent-One-Phase: true\n");
 	if (step->how & HOW_MAY_BE_CONFIRMED)
@@ -92,8 +99,7 @@ static void put_signature(const struct run *run, const struct step *step, const 
 	long long at = (long long)(clock_wall_us() / 1000000);
 	char timestamp[32];
 
-	if (step->how & HOW_OTHER_OPERATION)
-		op = b->mode->op[ROLE_UNDO];
+	op = step->how & HOW_OTHER_OPERATION ? b->mode->op[ROLE_UNDO] : signed_op_of(step, op);
 	at += step->how & HOW_FUTURE ? OLD_S : step->how & HOW_OLD ? -OLD_S : 0;
 	(void)snprintf(timestamp, sizeof timestamp, "%lld", at);
 	buf_printf(&id, "%s/%s%s%s/%s/%s", b->cluster, usual ? "" : b->space, usual ? "" : "/",

@@ -122,6 +122,18 @@ static void make(const struct rule_def *def, const struct mode *mode, struct rul
 	rule->wants_yes = wants_yes(def);
 }
 
+static size_t make_all(const struct rule_def *def, const struct mode *mode, bool is_first,
+                       struct rule *out, size_t n)
+{
+	for (; def->name; def++) {
+		bool once = def->name[0] == '.';
+
+		if ((def->modes & mode->bit) && (!once || is_first) && n < RULES_MAX)
+			make(def, mode, &out[n++]);
+	}
+	return n;
+}
+
 size_t rules_make(unsigned wanted, struct rule *out)
 {
 	size_t n = 0;
@@ -130,13 +142,8 @@ size_t rules_make(unsigned wanted, struct rule *out)
 	for (size_t i = 0; i < N_MODE; i++) {
 		if (!(wanted & modes[i].bit))
 			continue;
-		for (const struct rule_def *def = rule_defs; def->name; def++) {
-			bool once = def->name[0] == '.';
-
-			if ((def->modes & modes[i].bit) && (!once || modes[i].bit == first) &&
-			    n < RULES_MAX)
-				make(def, &modes[i], &out[n++]);
-		}
+		n = make_all(rule_defs, &modes[i], modes[i].bit == first, out, n);
+		n = make_all(rule_defs_three_phase, &modes[i], false, out, n);
 	}
 	return n;
 }

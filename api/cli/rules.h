@@ -85,6 +85,7 @@ enum how {
 	HOW_OTHER_BODY = 1 << 24,      /* the signature is of another body */
 	HOW_OTHER_OPERATION = 1 << 25, /* signed for the operation that undoes */
 	HOW_OTHER_PATH = 1 << 26,      /* sent to the path of the operation that undoes */
+	HOW_CAPTURED = 1 << 27,        /* an intent, without its header */
 };
 
 struct step {
@@ -124,6 +125,7 @@ struct rule {
 /* Ends with one without a name. The first rule of each mode is the one that all others but its
  * refusals build upon. */
 extern const struct rule_def rule_defs[];
+extern const struct rule_def rule_defs_three_phase[];
 
 const struct mode *mode_find(const char *name); /* NULL when there is none */
 const struct mode *mode_at(size_t i);           /* NULL behind the last */

@@ -298,7 +298,7 @@ const struct rule_def rule_defs[] = {
      "200 would say that work is undone which is not",
      SURVIVE},
     {"{first}_after_{finish}",
-     ENDS,
+     MODE_2PC | MODE_TCC,
      0,
      0,
      {{ROLE_FIRST, EXPECT_YES, 0, 0},

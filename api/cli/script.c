@@ -21,6 +21,7 @@
 
 static const struct step undo_step = {ROLE_UNDO, EXPECT_DONE, 0, 0};
 static const struct step ask_step = {ROLE_ASK, EXPECT_YES, 0, 0};
+static const struct step ask_refused_step = {ROLE_ASK, EXPECT_ANY, HOW_REFUSED, 0};
 
 /* One performance of a rule. */
 struct scene {
@@ -130,23 +131,21 @@ static void take_answer(struct scene *scene, struct exchange *x)
 	}
 	if (!judge(x, x->step->expect == EXPECT_SAME ? before : NULL, &scene->result->reason))
 		fail(scene, x);
-	else if (!before && !x->hang_up && x->step->expect != EXPECT_ANY)
+	else if (!before && !x->hang_up && (role == ROLE_STATUS || x->step->expect != EXPECT_ANY))
 		scene->answered[role] = x;
 }
 
 /* ---- steps ---- */
 
-static void run_many(struct scene *scene, const struct step *step, unsigned n)
+static void run_many(struct scene *scene, const struct step *step, unsigned n,
+                     struct branch *branch)
 {
 	struct exchange *x[AT_ONCE_MAX];
 
 	for (unsigned i = 0; i < n; i++) {
-		unsigned gid = scene->gid;
-
 		if (step->how & HOW_EACH)
-			gid = ++scene->run->n_gid;
-		x[i] = send_step(scene->run, find_branch(scene->run, scene->mode, gid, step->how),
-		                 step);
+			branch = find_branch(scene->run, scene->mode, ++scene->run->n_gid, 0);
+		x[i] = send_step(scene->run, branch, step);
 	}
 	if (step->how & HOW_START) {
 		for (unsigned i = 0; i < n; i++)
@@ -258,8 +257,9 @@ static void run_step(struct scene *scene, const struct step *step)
 		branch = find_branch(scene->run, scene->mode, scene->gid, step->how);
 		if (step->role == ROLE_FIRST && !branch->asked && scene->mode->op[ROLE_ASK] &&
 		    !(step->how & (HOW_NOT_ASKED | HOW_EACH)))
-			run_many(scene, &ask_step, 1);
-		run_many(scene, step, step->n ? step->n : 1);
+			run_many(scene, step->how & HOW_REFUSED ? &ask_refused_step : &ask_step, 1,
+			         branch);
+		run_many(scene, step, step->n ? step->n : 1, branch);
 	}
 }
 
@@ -306,11 +306,11 @@ void perform(struct run *run, struct result *result)
 		     s->role && result->verdict != FAILED && !interrupted; s++)
 			run_step(&scene, s);
 		join(&scene);
+		result->behind = run->n_exchange;
+		if (!interrupted)
+			(void)clean_up(run, false);
 	}
-	result->behind = run->n_exchange;
 	run->stopped |= interrupted;
-	if (!run->stopped)
-		(void)clean_up(run, false);
 	if (compared && !run->stopped && probe(&scene, &after))
 		compare(&scene, before, after);
 	free(before);

@@ -89,7 +89,8 @@ def test_no_commit(wrong):
 
 FIRST = {m: ops[0] for m, ops in OPS.items()}
 ALL = tuple(OPS)
-ENDS = ("2pc", "tcc")
+ENDS = ("2pc", "tcc", "3pc")
+HOLDS = ("2pc", "3pc")  # whoever is prepared keeps others waiting
 
 
 def named(*templates, modes=ALL):
@@ -118,14 +119,15 @@ BREAKS = {
     "first_after_undo": (named("{first}_after_{undo}", "{first}_restart"),
                          named("{first}_races_{undo}")),
     "first_again_after_undo": (
-        named("{first}_again_after_{undo}", modes=ENDS), named("{first}_races_{undo}")),
+        named("{first}_again_after_{undo}", modes=ENDS),
+        named("{first}_races_{undo}")),
     "first_races_undo": (named("{first}_races_{undo}", modes=ENDS), set()),
-    "first_in_time": ({"2pc.prepare_in_time"}, set()),
-    "undo_has_room": ({"2pc.rollback_has_room"}, set()),
+    "first_in_time": (named("{first}_in_time", modes=HOLDS), set()),
+    "undo_has_room": (named("{undo}_has_room", modes=HOLDS), set()),
     "finish_restart": (named("{first}_restart", "{finish}_restart"), set()),
     "finish": (named("{finish}", "{finish}_repeated", "{finish}_at_once", "{undo}_after_{finish}",
-                     "{first}_after_{finish}", "{finish}_restart", modes=ENDS) |
-               {"tcc.cancel_after_confirm_allowed"}, set()),
+                     "{finish}_restart", modes=ENDS) |
+               named("{first}_after_{finish}", modes=("2pc", "tcc")) | {"tcc.cancel_after_confirm_allowed"}, set()),
     "finish_repeated": (named("{finish}_repeated", "{finish}_at_once", modes=ENDS), set()),
     "finish_unknown": (named("{finish}_unknown", "{first}_late", "refusal_leaves_nothing",
                              modes=ENDS), set()),
@@ -134,6 +136,42 @@ BREAKS = {
                           named("{first}_races_{undo}")),
     "one_phase_unknown": ({"2pc.one_phase", "2pc.rollback_after_one_phase"}, set()),
 }
+for _name in ("can_commit_after_abort", "abort_after_can_commit", "pre_commit_after_do_commit",
+              "do_commit_binds", "intent", "intent_empty", "intent_after_do_commit",
+              "status_after_can_commit", "status_after_do_commit", "abort_after_vouching",
+              "do_commit_after_vouching", "status_races_intent", "pre_commit_races_status",
+              "vouching_restart", "status_restart", "status_unsigned", "captured_intent"):
+    BREAKS[_name] = ({"3pc." + _name}, set())
+BREAKS["status_unknown"] = ({"3pc.status_unknown", "3pc.status_after_can_commit",
+                             "3pc.status_restart"}, {"3pc.pre_commit_races_status"})
+BREAKS["status_after_pre_commit"] = (
+    {"3pc." + n for n in ("status_after_pre_commit", "intent_after_vouching",
+                          "abort_after_vouching", "do_commit_after_vouching", "vouching_restart")},
+    set())
+BREAKS["status_after_abort"] = ({"3pc.status_after_abort"},
+                                {"3pc.status_races_intent", "3pc.pre_commit_races_status"})
+BREAKS["intent_after_vouching"] = ({"3pc.intent_after_vouching", "3pc.vouching_restart"},
+                                   {"3pc.status_races_intent"})
+BREAKS["signature.other_operation"] = ({"signature.other_operation"}, {"3pc.captured_intent"})
+# What the faults of all modes break beyond that under three-phase commit, or do not.
+MORE = {
+    "undo_empty": "can_commit_after_abort abort_after_can_commit intent_empty",
+    "undo_empty_repeated": "refusal_leaves_nothing",
+    "first_after_undo": "abort_after_can_commit do_commit_binds intent_empty status_unknown"
+                        " status_after_can_commit status_restart",
+    "first_restart": "status_restart",
+    "finish_restart": "vouching_restart",
+    "finish": "pre_commit_after_do_commit intent_after_do_commit status_after_do_commit"
+              " do_commit_after_vouching",
+    "finish_unknown": "do_commit_binds",
+    "finish_after_undo": "intent intent_empty status_unknown abort_after_vouching",
+    "undo_after_finish": "intent_after_do_commit",
+}
+LESS = {"undo_empty": {"3pc.refusal_leaves_nothing"}}
+for _name in ("first_after_undo", "undo_empty", "pre_commit_races_status"):
+    _must, _may = BREAKS[_name]
+    BREAKS[_name] = (_must, _may | {"3pc.pre_commit_races_status", "3pc.pre_commit_races_abort"})
+THREE_PHASE = [n for n in FAULTS if BREAKS.get(n, ({""}, 0))[0] <= {"3pc." + f for f in FAULTS}]
 for _name in ("one_phase", "one_phase_late", "one_phase_after_rollback",
               "rollback_after_one_phase"):
     BREAKS[_name] = ({"2pc." + _name}, set())
@@ -148,25 +186,36 @@ ONLY = {
     "first_in_time": ("2pc.*", "2pc.prepare_[ir]*"),
     "undo_has_room": ("2pc.*", "2pc.rollback_[hr]*"),
     "undo": ("saga.*", "saga.compensate"),
+    "abort_after_vouching": ("3pc.*", "3pc.abort_after_vouching"),
 }
 
 
 def broken(fault):
-    if "." in fault:
-        return {fault}, set()
+    must, may = broken_in_all(fault)
+    return (must | {"3pc." + n for n in MORE.get(fault, "").split()}) - LESS.get(fault, set()), may
+
+
+def broken_in_all(fault):
     if fault in BREAKS:
         return BREAKS[fault]
+    if "." in fault:
+        return {fault}, set()
+    modes = ENDS if "finish" in fault else ALL
+    if fault == "first_after_finish":
+        modes = ("2pc", "tcc")
     template = "_".join("{%s}" % w if w in ("first", "finish", "undo") else w
                         for w in fault.split("_"))
-    return named(template, modes=ENDS if "finish" in fault else ALL), set()
+    return named(template, modes=modes), set()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_by_name(wrong, fault, secret_file):
     """It is found, under its name, and nothing else is."""
-    participant = wrong(fault, secret=SECRET if fault.startswith("signature") else None)
-    args = HERE + sum((["--mode", m] for m in OPS), []) + (
-        ["--secret-file", secret_file] if participant.secret else [])
+    signed = fault.startswith("signature") or fault in ("status_unsigned", "captured_intent")
+    participant = wrong(fault, secret=SECRET if signed else None)
+    modes = ["3pc"] if fault in THREE_PHASE else OPS
+    args = HERE + sum((["--mode", m] for m in modes), []) + (
+        ["--secret-file", secret_file] if signed else [])
     must, may = broken(fault)
     if fault in ONLY:
         prefix, pattern = ONLY[fault]
@@ -190,9 +239,10 @@ def test_every_rule_is_broken_by_a_fault():
     rules = {r["name"] for r in report("--list-rules")[1]}
     seen = set().union(*(broken(f)[0] for f in FAULTS)) | {"answers.json", "answers.bounded"}
     ours = {n for n in rules if n.split(".")[0] in OPS or n.startswith(("call.", "signature."))}
-    # Only under 2pc does the participant lock anything.
+    # Only under 2pc and 3pc does the participant lock anything.
     waiting = named("{first}_in_time", "{undo}_has_room", modes=("tcc", "saga"))
-    assert ours - waiting <= seen, ours - seen
+    # Its being answered at all is what all others are about.
+    assert ours - waiting - {"3pc.can_commit"} <= seen, ours - waiting - seen
 
 
 # ---- the samples ----
@@ -216,10 +266,11 @@ PROBE = {"stock": "SELECT * FROM stock ORDER BY sku", "coupon": "SELECT * FROM c
          "account": "SELECT * FROM account ORDER BY user_id",
          "order": "SELECT count(*) FROM orders"}
 PAYLOADS = {
-    "stock": ('{"sku":"tea","n":1}', '{"sku":"tea","n":1000}', ALL),
-    "account": ('{"user":7,"amount":3}', '{"user":7,"amount":100000}', ALL),
+    "stock": ('{"sku":"tea","n":1}', '{"sku":"tea","n":1000}', ("2pc", "tcc", "saga")),
+    "account": ('{"user":7,"amount":3}', '{"user":7,"amount":100000}', ("2pc", "tcc", "saga")),
     "coupon": ('{"code":"SPRING"}', '{"code":"NONE"}', ("saga",)),
-    "order": ('{"id":"{{unique}}","sku":"tea","n":1,"user":7,"amount":3}', '{"id":null}', ALL)}
+    "order": ('{"id":"{{unique}}","sku":"tea","n":1,"user":7,"amount":3}', '{"id":null}',
+              ("2pc", "tcc", "saga"))}
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,14 @@ import json
 import select
 import threading
 import time
+from urllib.parse import parse_qsl
 
 from .participant import Answer, Participant
 from .signature import signature
 
 STOCK = 1000
 OPS = {"2pc": ("prepare", "commit", "rollback"), "tcc": ("try", "confirm", "cancel"),
-       "saga": ("action", None, "compensate")}
+       "saga": ("action", None, "compensate"), "3pc": ("pre_commit", "do_commit", "abort")}
 FIRST, FINISH, UNDO = ({ops[i]: mode for mode, ops in OPS.items() if ops[i]} for i in range(3))
 OVERLAP_S = 0.2  # for how long a call of a racing pair waits for the other
 
@@ -59,6 +60,27 @@ FAULTS = {
     "rollback_after_one_phase": "forgets that it committed in one phase",
     "cancel_after_confirm_allowed": "refuses to undo a confirm that may be undone",
     "confirm_after_cancel_allowed": "confirms what was cancelled, if it may be",
+    "can_commit_after_abort": "says that it can commit what was aborted",
+    "abort_after_can_commit": "forgets the abort of what was only asked",
+    "pre_commit_after_do_commit": "says yes to a pre_commit after the end",
+    "do_commit_binds": "does not remember that it said aborted to a do_commit",
+    "intent": "takes an intent for a question: 409",
+    "intent_empty": "does not remember an intent about what it does not know",
+    "intent_after_do_commit": "says that it aborted what is committed",
+    "status_unknown": "says aborted of what it does not know, and forgets it",
+    "status_after_can_commit": "says pre_committed as soon as it was asked",
+    "status_after_pre_commit": "does not say of which branch it speaks",
+    "status_after_abort": "says 404 of what it has aborted",
+    "status_after_do_commit": "says aborted of what it has committed",
+    "intent_after_vouching": "aborts on an intent, whatever it has told a peer",
+    "abort_after_vouching": "does not abort any more when it has told a peer that it is pre-committed",
+    "do_commit_after_vouching": "waits with the commit when it has told a peer that it is pre-committed",
+    "status_races_intent": "looks, then says what it saw, without a lock",
+    "pre_commit_races_status": "does not look whether a peer's question came while it worked",
+    "vouching_restart": "keeps in memory what it has told a peer",
+    "status_restart": "keeps in memory that it has aborted because a peer asked",
+    "status_unsigned": "believes whoever asks for the status",
+    "captured_intent": "takes an intent's signature for one of a decision",
     "call.no_headers": "works without knowing for whom",
     "call.no_gid": "works without a gid",
     "call.no_branch": "works without a branch",
@@ -93,6 +115,7 @@ class Row:
         self.one_phase = False
         self.busy = False
         self.undos = 0
+        self.asked = self.vouched = self.polled = False
 
 
 class Wrong(Participant):
@@ -116,6 +139,9 @@ class Wrong(Participant):
     def arrived(self, call):
         with self._lock:
             self._calls.append(call)
+        call.op, _, query = call.op.partition("?")
+        if call.op == "status":
+            return self.asked_by_peer(call, dict(parse_qsl(query)))
         if call.op == "restart":
             return self.restart()
         if call.op == "left":
@@ -132,9 +158,11 @@ class Wrong(Participant):
             self.restarts += 1
             for key, row in list(self.rows.items()):
                 if (self.has("first_restart") and row.empty) or (
-                        self.has("finish_restart") and row.state == "done"):
+                        self.has("finish_restart") and row.state == "done") or (
+                        self.has("status_restart") and row.polled and row.empty):
                     del self.rows[key]
                     self.left += row.n
+                row.vouched = row.vouched and not self.has("vouching_restart")
         return Answer(200)
 
     # ---- is it a call, and whose? ----
@@ -155,6 +183,8 @@ class Wrong(Participant):
             return reply(401, reason=refusal)
         if call.op != op and not (self.has("signature.other_path") and self.secret):
             return reply(400, reason="Assent-Op and the path disagree")
+        if call.op == "can_commit":
+            return self.can_commit(self.row_of([h["Assent-" + n] for n in IDENTITY], "3pc")[0])
         if call.op not in known:
             return reply(200 if self.has("call.unknown_operation") else 404, reason="unknown")
         return self.perform(call, known[call.op])
@@ -166,8 +196,17 @@ class Wrong(Participant):
         words = [h["Assent-" + n] for n in IDENTITY + ("Op", "Attempt")]
         if words[1] == "default":
             del words[1]
+        intents = ("abort", "pre_abort") if self.has("captured_intent") else ("abort",)
+        if h.get("Assent-Intent"):
+            intents = ("pre_abort",)
+        if words[-2] == "abort" and h["webhook-id"].split("/")[-2] in intents:
+            words[-2] = h["webhook-id"].split("/")[-2]
         if h["webhook-id"] != "/".join(words) and not has("signature.other_operation"):
             return "signed for something else"
+        return self.signed_wrongly(call)
+
+    def signed_wrongly(self, call):
+        h, has = call.headers, self.has
         age = time.time() - int(h["webhook-timestamp"])
         if age > 300 and not has("signature.old") or age < -300 and not has("signature.future"):
             return "signed too long ago, or not yet"
@@ -181,16 +220,19 @@ class Wrong(Participant):
 
     # ---- the branch ----
 
-    def perform(self, call, mode):
-        h = call.headers
-        key = tuple(h["Assent-" + n] for n in IDENTITY
+    def row_of(self, identity, mode):
+        key = tuple(w for n, w in zip(IDENTITY, identity)
                     if not self.has("other_" + n.lower())) + (mode,)
+        with self.turn:
+            return self.rows.setdefault(key, Row()), key
+
+    def perform(self, call, mode):
+        row, key = self.row_of([call.headers["Assent-" + n] for n in IDENTITY], mode)
         kind = "first" if call.op in FIRST else "undo" if call.op in UNDO else "finish"
         with self.turn:
             self.flying.append((key, kind))
             self.turn.notify_all()
             try:
-                row = self.rows.setdefault(key, Row())
                 if call.headers.get("Assent-One-Phase") and not self.has("one_phase_unknown"):
                     return self.one_phase(call, row)
                 return getattr(self, kind)(call, row, key, mode)
@@ -231,6 +273,8 @@ class Wrong(Participant):
             again = "first_after_undo" if row.empty else "first_again_after_undo"
             return self.work(call, row, "done") if self.has(again) else reply(
                 409, reason="undone")
+        if mode == "3pc" and row.state == "finished" and not self.has("pre_commit_after_do_commit"):
+            return reply(409, outcome="committed")
         if row.state != "new":
             if self.late(call) and self.has("first_late_repeated") or (
                     row.state == "finished" and self.has("first_after_finish")):
@@ -254,18 +298,20 @@ class Wrong(Participant):
             row.busy |= bool(gone)
             if row.busy and not gone:
                 return reply(503)
-        if row.state == "undone" and not self.has("first_races_undo"):
+        if self.has("pre_commit_races_status") and mode == "3pc" and not row.asked:
+            self.turn.wait_for(lambda: row.polled or row.undos, OVERLAP_S)
+        elif row.state == "undone" and not self.has("first_races_undo"):
             return reply(409, reason="undone")
         if row.state == "done" and not self.has("first_at_once"):
             return self.stored(row)
         return self.work(call, row, "done")
 
     def held(self, key, mode):
-        """Under 2pc: an answer when another branch has the goods locked."""
+        """Under 2pc and 3pc: an answer when another branch has the goods locked."""
         def others():
             return [k for k, r in self.rows.items()
-                    if k != key and k[-1] == "2pc" and r.state == "done"]
-        if mode != "2pc" or not others():
+                    if k != key and k[-1] in ("2pc", "3pc") and r.state == "done"]
+        if mode not in ("2pc", "3pc") or not others():
             return None
         if self.has("first_in_time"):
             self.turn.wait_for(lambda: not others(), 4)
@@ -278,6 +324,8 @@ class Wrong(Participant):
         if self.has("finish") and row.state == "done":
             return reply(500)
         if row.state == "done":
+            if row.vouched and self.has("do_commit_after_vouching"):
+                return reply(500)
             row.state = "finished"
             return reply(200)
         if row.state == "finished":
@@ -287,11 +335,25 @@ class Wrong(Participant):
         if row.state == "undone" and (self.has("finish_after_undo") or (
                 may and self.has("confirm_after_cancel_allowed"))):
             return reply(200)
+        if mode == "3pc" and row.state == "new" and not self.has("do_commit_binds"):
+            row.state, row.empty = "undone", True
         return reply(409, outcome="aborted")
 
     def undo(self, call, row, key, mode):
         may = call.headers.get("Assent-May-Be-Confirmed")
+        intent = call.headers.get("Assent-Intent")
         row.undos += 1
+        self.turn.notify_all()
+        if intent and row.state == "done" and (
+                self.has("intent") or row.vouched and not self.has("intent_after_vouching")):
+            return reply(409, outcome="pre_committed")
+        if intent and row.state == "finished" and self.has("intent_after_do_commit"):
+            return reply(200)
+        if row.vouched and not intent and self.has("abort_after_vouching"):
+            return reply(409, outcome="pre_committed")
+        if row.state == "new" and (intent and self.has("intent_empty") or
+                                   row.asked and self.has("abort_after_can_commit")):
+            return reply(200)
         if self.has("undo_has_room"):
             self.turn.wait_for(lambda: all(k != "first" for _, k in self.flying), 4)
         if self.has("undo") and row.state == "done":
@@ -327,3 +389,42 @@ class Wrong(Participant):
             return reply(409, reason="too late")
         row.one_phase = True
         return self.work(call, row, "finished")
+
+    # ---- three-phase commit ----
+
+    def can_commit(self, row):
+        if row.state == "undone" and not self.has("can_commit_after_abort"):
+            return reply(409, outcome="aborted")
+        row.asked = True
+        return reply(200)
+
+    def asked_by_peer(self, call, q):
+        identity = [q["cluster"], q["namespace"], q["gid"], q["branch"]]
+        if self.secret and not (self.has("status_unsigned") or
+                                call.headers.get("webhook-signature") and
+                                not self.signed_wrongly(call)):
+            return reply(401)
+        about = {k: q[k] for k in ("cluster", "gid", "branch")}
+        row, key = self.row_of(identity, "3pc")
+        with self.turn:
+            return self.status(row, about)
+
+    def status(self, row, about):
+        was = row.state
+        row.polled = True
+        self.turn.notify_all()
+        if was == "new" and row.asked and self.has("status_after_can_commit"):
+            return reply(200, state="pre_committed", **about)
+        if was == "new" and not self.has("status_unknown"):
+            row.state, row.empty = "undone", True
+        if was == "done":
+            if self.has("status_races_intent"):
+                self.turn.wait_for(lambda: row.undos, OVERLAP_S)
+            row.vouched = True
+            return reply(200, state="pre_committed",
+                         **({} if self.has("status_after_pre_commit") else about))
+        if was == "finished" and not self.has("status_after_do_commit"):
+            return reply(200, state="committed", **about)
+        if was == "undone" and self.has("status_after_abort"):
+            return reply(404)
+        return reply(200, state="aborted", **about)
