@@ -24,6 +24,8 @@ char sweep_peers[600];
 struct assent_server *sweep_server, *sweep_locked;
 char sweep_secret[] = "/tmp/assent-test-XXXXXX";
 
+struct sweep_script sweep_decoy = {.words = {"silent"}};
+
 static struct business yes;
 static struct sweep_script scripts[N_SCRIPT];
 static unsigned n_script;
@@ -212,7 +214,7 @@ static struct assent_server *make_server(const char *secret)
 			return NULL;
 	}
 	if (!secret)
-		assent_server_route(s, "GET", "/decoy/status", decide, &scripts[0], &err);
+		assent_server_route(s, "GET", "/decoy/status", decide, &sweep_decoy, &err);
 	if (assent_server_start(s, &err)) {
 		fprintf(stderr, "%s\n", err.text);
 		return NULL;

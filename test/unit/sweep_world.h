@@ -26,6 +26,7 @@ extern char sweep_peers[600]; /* p, where it answers */
 /* The second asks for signatures, with the secret of that file. */
 extern struct assent_server *sweep_server, *sweep_locked;
 extern char sweep_secret[];
+extern struct sweep_script sweep_decoy; /* answers at /decoy/status of the first server */
 
 int sweep_setup(void **state);
 int sweep_teardown(void **state);

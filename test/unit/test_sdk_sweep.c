@@ -164,7 +164,41 @@ static void many_at_once(void **state)
 	assert_int_equal(fixture_prepared(sweep_conn), 0);
 }
 
-/* ---- options ---- */
+/* ---- options and privileges ---- */
+
+static int start_as(const char *role, struct assent_error *err)
+{
+	char info[512];
+	struct assent_server_options options = {.listen = "127.0.0.1:0", .database = info};
+	struct assent_server *s;
+	int rc;
+
+	snprintf(info, sizeof(info), "%s user=%s", fixture_conninfo(), role);
+	s = assent_server_new(&options, err);
+	assert_non_null(s);
+	rc = assent_server_start(s, err);
+	assent_server_free(s);
+	return rc;
+}
+
+/* Said at the start rather than with the first decision. */
+static void privileges_are_checked(void **state)
+{
+	struct assent_error err;
+
+	(void)state;
+	fixture_exec(sweep_conn, "CREATE ROLE weak LOGIN;"
+	                         "GRANT USAGE ON SCHEMA assent_participant TO weak;"
+	                         "GRANT SELECT ON ALL TABLES IN SCHEMA assent_participant TO weak");
+	assert_int_equal(start_as("weak", &err), ASSENT_E_INVALID);
+	assert_non_null(strstr(err.text, "GRANT USAGE"));
+	fixture_exec(sweep_conn, "GRANT ALL ON ALL TABLES IN SCHEMA assent_participant TO weak");
+	assert_int_equal(start_as("weak", &err), 0);
+	prepare_by_hand("assent:c0ffee00:default:hers:b");
+	assert_int_equal(start_as("weak", &err), ASSENT_E_INVALID);
+	assert_non_null(strstr(err.text, "connect as"));
+	fixture_exec(sweep_conn, "ROLLBACK PREPARED 'assent:c0ffee00:default:hers:b'");
+}
 
 static void options_are_checked(void **state)
 {
@@ -215,6 +249,7 @@ int main(void)
 	    cmocka_unit_test(orphans_are_reported),
 	    cmocka_unit_test(only_its_own_cluster_and_database),
 	    cmocka_unit_test(many_at_once),
+	    cmocka_unit_test(privileges_are_checked),
 	    cmocka_unit_test(options_are_checked),
 	};
 

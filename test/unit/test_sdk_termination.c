@@ -138,18 +138,33 @@ static void a_peer_is_silent(void **state)
 	sweep_assert_decision(s->gid, "abort", false);
 }
 
-/* Nobody is at that address but another branch: it does not speak for p. */
+/* Somebody is at that address who does not speak for p in this transaction. */
 static void only_the_peer_itself_counts(void **state)
 {
-	char wrong[300];
+	static const char *const wrong[][3] = {
+	    {"deadbeef", NULL, "p"}, {"c0ffee00", "other", "p"}, {"c0ffee00", NULL, "q"}};
+	char url[300], json[256];
 	struct sweep_script *s;
 
 	(void)state;
-	snprintf(wrong, sizeof(wrong), "p=%s/decoy/status", assent_server_url(sweep_server));
-	s = sweep_pre_committed("silent", NULL, wrong, "wait");
+	snprintf(url, sizeof(url), "p=%s/decoy/status", assent_server_url(sweep_server));
+	s = sweep_pre_committed("silent", NULL, url, "wait");
+	sweep_decoy.words[0] = json;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		snprintf(json, sizeof(json),
+		         "{\"cluster\":\"%s\",\"gid\":\"%s\",\"branch\":\"%s\","
+		         "\"state\":\"pre_committed\"}",
+		         wrong[i][0], wrong[i][1] ? wrong[i][1] : s->gid, wrong[i][2]);
+		sweep_tick();
+		sweep_assert_decision(s->gid, "", false);
+		assert_int_equal(sweep_decoy.n_asked, i + 1);
+	}
+	snprintf(json, sizeof(json),
+	         "{\"cluster\":\"c0ffee00\",\"gid\":\"%s\",\"branch\":\"p\","
+	         "\"state\":\"pre_committed\"}",
+	         s->gid);
 	sweep_tick();
-	sweep_assert_decision(s->gid, "", false);
-	sweep_end(s->gid, "abort");
+	sweep_assert_decision(s->gid, "commit", true);
 }
 
 /* ---- peers with a secret ---- */

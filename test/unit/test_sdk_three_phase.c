@@ -69,10 +69,10 @@ static void assert_committed(const char *gid)
 static void assert_aborted(const char *gid)
 {
 	assert_int_equal(fixture_prepared(conn), 0);
+	assert_refused(gid, "pre_commit", "aborted"); /* first: the others bind it */
 	assert_int_equal(doing(gid, "abort"), 200);
 	assert_int_equal(doing(gid, "intent"), 200);
 	assert_refused(gid, "can_commit", "aborted");
-	assert_refused(gid, "pre_commit", "aborted");
 	assert_refused(gid, "do_commit", "aborted");
 	assert_status(gid, "aborted");
 	assert_int_equal(fixture_effects(conn, gid), 0);
