@@ -5,6 +5,7 @@
  *		deducts it, cancel releases it. Under on_confirm_failure "cancel" a cancel may come
  *		after the confirm, and pays back.
  *	2pc	prepare deducts it in a transaction that stays open until the decision.
+ *	3pc	pre_commit does just that; can_commit looks beforehand, and locks nothing.
  *	saga	action deducts it, compensate pays it back.
  *
  * A branch's payload is {"user": 7, "amount": 30}; {"discount": 5} lessens the amount. libassent
@@ -23,7 +24,11 @@ static const char tables[] =
     "SELECT pg_advisory_xact_lock(7482);"
     "CREATE TABLE IF NOT EXISTS account (user_id bigint PRIMARY KEY, balance bigint NOT NULL,"
     " frozen bigint NOT NULL DEFAULT 0, CHECK (frozen >= 0 AND balance >= frozen));"
-    "INSERT INTO account SELECT * FROM (VALUES (7, 1000), (8, 20)) AS v"
+    /* Of a table that was made before there was Try-Confirm-Cancel. */
+    "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'account'::regclass"
+    " AND attname = 'frozen') THEN ALTER TABLE account ADD frozen bigint NOT NULL DEFAULT 0"
+    " CHECK (frozen >= 0 AND balance >= frozen); END IF; END $$;"
+    "INSERT INTO account (user_id, balance) SELECT * FROM (VALUES (7, 1000), (8, 20)) AS v"
     " WHERE NOT EXISTS (SELECT FROM account);"
     "COMMIT";
 
@@ -32,14 +37,14 @@ static const char tables[] =
 	"($1::json->>'amount')::bigint"                                 \
 	" - coalesce(($1::json->>'discount')::bigint, 0) AS amount),"
 /* Money that is not frozen for somebody else; nothing is done unless all of it is there. */
-#define IF_THERE                                                          \
-	" FROM want WHERE account.user_id = want.user_id AND amount >= 0" \
-	" AND balance - frozen >= amount RETURNING 1)"
+#define THERE       "account.user_id = want.user_id AND amount >= 0 AND balance - frozen >= amount"
+#define IF_THERE    " FROM want WHERE " THERE " RETURNING 1)"
 #define IN_ANY_CASE " FROM want WHERE account.user_id = want.user_id RETURNING 1)"
 #define ANSWER                                                                          \
 	" SELECT EXISTS (SELECT FROM done), 'not enough money on the account of user '" \
 	" || coalesce(user_id::text, 'unknown') FROM want"
 
+static const char look[] = WANT "done AS (SELECT FROM account, want WHERE " THERE ")" ANSWER;
 static const char freeze[] = WANT
     "done AS (UPDATE account SET frozen = frozen + amount" IF_THERE ANSWER;
 static const char deduct_frozen[] = WANT
@@ -56,10 +61,12 @@ int main(int argc, char **argv)
 {
 	struct service service = {
 	    .name = "account",
-	    .options.listen = "127.0.0.1:7482",
+	    .options = {.listen = "127.0.0.1:7482", .coordinators = "http://127.0.0.1:7470"},
 	    .tables = tables,
 	    .path = "/account",
 	    .ops = {{.op = "prepare", .sql = deduct},
+	            {.op = "can_commit", .sql = look},
+	            {.op = "pre_commit", .sql = deduct},
 	            {.op = "try", .sql = freeze},
 	            {.op = "confirm", .sql = deduct_frozen},
 	            {.op = "cancel", .sql = release, .undo_confirmed = pay_back},

@@ -5,7 +5,8 @@
  * order-42 with the branches stock, account and order, and waits for its end: 201 committed, 409
  * aborted, 202 not known yet. Posting the same order again is safe and gives the same answer. The
  * order's row is written by the order's own branch, so that it is placed if and only if the goods
- * and the money were taken. The member "mode" says how: "2pc" (if there is none), "tcc" or "saga".
+ * and the money were taken. The member "mode" says how: "2pc" (if there is none), "3pc", "tcc" or
+ * "saga".
  * A saga may begin with a coupon ("coupon": "SPRING"), whose discount is the coupon service's to
  * tell: the account's payload refers to it.
  *
@@ -19,11 +20,16 @@
 
 #define TIMEOUT_MS 10000
 #define WAIT_MS    15000
+/* Under three-phase commit: how long the coordinator waits for a phase, and how long a branch waits
+ * for the coordinator. */
+#define PHASE_TIMEOUT_MS "1500"
+#define HOLD_MS          "3000"
 
 struct order {
 	struct assent_server *server;
 	struct assent_client *client;
-	const char *coordinator, *self, *stock, *account, *coupon, *token_file;
+	const struct assent_server_options *options;
+	const char *self, *stock, *account, *coupon;
 };
 
 /* Several of these may start at once on the same database. */
@@ -34,6 +40,10 @@ static const char tables[] =
     "CREATE TABLE IF NOT EXISTS orders (id text PRIMARY KEY, sku text NOT NULL, n int NOT NULL,"
     " user_id bigint NOT NULL, amount bigint NOT NULL, placed boolean NOT NULL DEFAULT true,"
     " created_at timestamptz NOT NULL DEFAULT now());"
+    /* Of a table that was made before there was Try-Confirm-Cancel. */
+    "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'orders'::regclass"
+    " AND attname = 'placed') THEN ALTER TABLE orders ADD placed boolean NOT NULL DEFAULT true;"
+    " END IF; END $$;"
     "COMMIT";
 
 /* ---- the participant ---- */
@@ -66,7 +76,8 @@ static const char check_sql[] =
     " WHEN coalesce(u, '') !~ '^[1-9][0-9]{0,17}$' THEN 'user must be a positive number'"
     " WHEN coalesce(amount, '') !~ '^(0|[1-9][0-9]{0,11})$'"
     "  THEN 'amount must be a whole number from 0 to 999999999999'"
-    " WHEN mode NOT IN ('2pc', 'tcc', 'saga') THEN 'mode must be 2pc, tcc or saga'"
+    " WHEN mode NOT IN ('2pc', '3pc', 'tcc', 'saga')"
+    "  THEN 'mode must be 2pc, 3pc, tcc or saga'"
     " WHEN coupon !~ '^[A-Za-z0-9]{1,32}$' THEN 'coupon must have 1 to 32 letters or digits'"
     " WHEN coupon IS NOT NULL AND mode <> 'saga' THEN 'a coupon is a step of a saga' END,"
     " id, mode, u,"
@@ -113,7 +124,10 @@ static int submit(const struct order *o, const PGresult *row, struct assent_resu
 	txn = assent_txn_new(gid, PQgetvalue(row, 0, MODE), TIMEOUT_MS, err);
 	if (!txn)
 		return err->code;
-	if (*PQgetvalue(row, 0, HAS_COUPON) == 't')
+	if (strcmp(PQgetvalue(row, 0, MODE), "3pc") == 0 &&
+	    (rc = assent_txn_option(txn, "phase_timeout_ms", PHASE_TIMEOUT_MS, err)) == 0)
+		rc = assent_txn_option(txn, "hold_ms", HOLD_MS, err);
+	if (rc == 0 && *PQgetvalue(row, 0, HAS_COUPON) == 't')
 		rc = add_branch(txn, "coupon", o->coupon, PQgetvalue(row, 0, COUPON), err);
 	if (rc == 0 &&
 	    (rc = add_branch(txn, "stock", o->stock, PQgetvalue(row, 0, STOCK), err)) == 0 &&
@@ -131,8 +145,8 @@ static int status_of(const char *outcome)
 	                                         : 409;
 }
 
-/* One order of a user at a time, under two-phase commit. The branches prepare in parallel and hold
- * their rows' locks until the decision: of two orders of one user for the same goods, each could
+/* One order of a user at a time, under two- and three-phase commit. The branches prepare in parallel
+ * and hold their rows' locks until the decision: of two orders of one user for the same goods, each could
  * hold what the other waits for, in different databases, where nobody sees the circle. Both would
  * wait for their deadline. */
 static int lock_user(PGconn *conn, const char *user)
@@ -155,7 +169,7 @@ static void place_order(const struct order *o, PGconn *conn, const PGresult *row
 	char json[512];
 	int n, rc;
 
-	if (strcmp(PQgetvalue(row, 0, MODE), "2pc") == 0 &&
+	if (strcmp(PQgetvalue(row, 0, MODE) + 1, "pc") == 0 &&
 	    !lock_user(conn, PQgetvalue(row, 0, USER))) {
 		assent_reply_reason(reply, 503, "other orders of this user are still at work");
 		return;
@@ -197,32 +211,32 @@ static int add(struct service *service, struct assent_server *server, struct ass
 	int rc;
 
 	o->server = server;
-	o->client = assent_client_new(o->coordinator, err);
+	o->client = assent_client_new(o->options->coordinators, err);
 	if (!o->client)
 		return err->code;
-	rc = o->token_file ? assent_client_load_token(o->client, o->token_file, err) : 0;
+	rc = o->options->token_file
+	         ? assent_client_load_token(o->client, o->options->token_file, err)
+	         : 0;
 	return rc ? rc : assent_server_route(server, "POST", "/orders", post_order, o, err);
 }
 
 int main(int argc, char **argv)
 {
-	struct order o = {.coordinator = "http://127.0.0.1:7470",
-	                  .stock = "http://127.0.0.1:7481",
+	struct order o = {.stock = "http://127.0.0.1:7481",
 	                  .account = "http://127.0.0.1:7482",
 	                  .coupon = "http://127.0.0.1:7483"};
-	const struct service_option more[] = {{"coordinator", &o.coordinator},
-	                                      {"self", &o.self},
+	const struct service_option more[] = {{"self", &o.self},
 	                                      {"stock", &o.stock},
 	                                      {"account", &o.account},
 	                                      {"coupon", &o.coupon},
-	                                      {"token-file", &o.token_file},
 	                                      {NULL, NULL}};
 	struct service service = {
 	    .name = "order",
-	    .options.listen = "127.0.0.1:7480",
+	    .options = {.listen = "127.0.0.1:7480", .coordinators = "http://127.0.0.1:7470"},
 	    .tables = tables,
 	    .path = "/order",
 	    .ops = {{.op = "prepare", .sql = place},
+	            {.op = "pre_commit", .sql = place},
 	            {.op = "try", .sql = reserve},
 	            {.op = "confirm", .sql = confirm},
 	            {.op = "cancel", .sql = withdraw, .undo_confirmed = withdraw},
@@ -231,8 +245,10 @@ int main(int argc, char **argv)
 	    .add = add,
 	    .ctx = &o,
 	    .more = more};
-	int rc = service_main(&service, argc, argv);
+	int rc;
 
+	o.options = &service.options;
+	rc = service_main(&service, argc, argv);
 	assent_client_free(o.client);
 	return rc;
 }

@@ -50,12 +50,29 @@ static int add_all(struct service *service, struct assent_server *server, struct
 	return rc || !service->add ? rc : service->add(service, server, err);
 }
 
+/* What people should know: a branch was decided without the coordinator, or waits for somebody. */
+static void on_tick(const struct assent_tick_report *report, const struct assent_error *err,
+                    void *ctx)
+{
+	const struct service *service = ctx;
+
+	(void)err; /* the database is away: whoever calls is told so */
+	if (report->n_heuristic)
+		fprintf(stderr, "%s: %s\n", service->name, report->heuristic);
+	if (report->n_orphan)
+		fprintf(stderr, "%s: prepared, and not known: %s\n", service->name,
+		        report->orphan[0]);
+}
+
 static int serve(struct service *service)
 {
 	struct assent_error err;
-	struct assent_server *server = assent_server_new(&service->options, &err);
+	struct assent_server *server;
 	int rc = EXIT_FAILURE;
 
+	service->options.on_tick = on_tick;
+	service->options.tick_ctx = service;
+	server = assent_server_new(&service->options, &err);
 	if (!server || add_all(service, server, &err) || assent_server_start(server, &err)) {
 		fprintf(stderr, "%s: %s\n", service->name, err.text);
 	} else {
@@ -85,9 +102,11 @@ int service_main(struct service *service, int argc, char **argv)
 	struct service_option options[OPTION_MAX + 1] = {
 	    {"listen", &service->options.listen},
 	    {"database", &service->options.database},
-	    {"secret-file", &service->options.secret_file}};
+	    {"secret-file", &service->options.secret_file},
+	    {"coordinator", &service->options.coordinators},
+	    {"token-file", &service->options.token_file}};
 	struct option names[OPTION_MAX + 2] = {{0}};
-	int c, i, n = 3;
+	int c, i, n = 5;
 
 	for (i = 0; service->more && service->more[i].name && n < OPTION_MAX; i++)
 		options[n++] = service->more[i];

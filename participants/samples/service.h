@@ -17,12 +17,12 @@ struct service_op {
 
 struct service {
 	const char *name;
-	/* For options.listen, options.database and options.secret_file the command line has --listen,
-	 * --database and --secret-file. */
+	/* For options.listen, .database, .secret_file, .coordinators and .token_file the command line
+	 * has --listen, --database, --secret-file, --coordinator and --token-file. */
 	struct assent_server_options options;
 	const char *tables;       /* SQL, run at each start: several may start at once */
 	const char *path;         /* of the branch's address */
-	struct service_op ops[8]; /* ended by one without a name */
+	struct service_op ops[9]; /* ended by one without a name */
 	/* Adds what there is besides, or NULL; returns and fills `err` as assent_server_on does. */
 	int (*add)(struct service *service, struct assent_server *server, struct assent_error *err);
 	void *ctx; /* add's */

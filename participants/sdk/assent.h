@@ -169,6 +169,16 @@ ASSENT_API int assent_participant_install(PGconn *conn, struct assent_error *err
 /* Whether this server can prepare transactions (max_prepared_transactions is not 0).
  * ASSENT_E_INVALID with what to do about it. */
 ASSENT_API int assent_participant_check(PGconn *conn, struct assent_error *err);
+/* Forgets at most `batch` (1..10000) branches of which nothing has happened for `older_than_s`
+ * seconds, in one short transaction; *n_branch says how many: call again while it is `batch`. It
+ * never forgets one that is prepared or undecided. What is forgotten is answered as if it had never
+ * been: `older_than_s` is at least the coordinator's retention_ms and the longest that a transaction
+ * may take from its first call to its end (a saga's last compensation, too); below a day it is
+ * refused. The first time for an age, only the clock is started: nothing goes before `older_than_s`
+ * have passed. The server helper does it by itself. `conn` is outside a transaction block.
+ * ASSENT_E_INVALID, ASSENT_E_DATABASE, ASSENT_E_UNREACHABLE. */
+ASSENT_API int assent_participant_purge(PGconn *conn, int older_than_s, int batch, int *n_branch,
+                                        struct assent_error *err);
 
 /* The three calls of a branch under two-phase commit. `conn` is outside a transaction block, and
  * is again afterwards (or lost: check PQstatus). They always fill `reply`; they wait for locks,
@@ -326,6 +336,9 @@ struct assent_server_options {
 	const char *cluster;
 	unsigned tick_ms;
 	unsigned retry_ms;
+	/* For how long what is known of a branch is kept (assent_participant_purge, which see for how
+	 * short it may be); 0 for 30 days, negative for ever. */
+	int keep_s;
 	assent_tick_fn *on_tick; /* may be NULL */
 	void *tick_ctx;
 };

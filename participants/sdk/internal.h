@@ -249,13 +249,17 @@ void sdk_pool_wait_idle(struct sdk_pool *pool, int64_t until_us);
 /* Runs what waits, without a connection if need be, and ends the threads. NULL is allowed. */
 void sdk_pool_free(struct sdk_pool *pool);
 
-/* ---- ticker.c: a thread that sweeps ---- */
+/* ---- ticker.c: a thread that sweeps and forgets ---- */
+
+#define SDK_KEEP_MIN_S 86400
 
 struct sdk_ticker;
 
-/* Takes `participant`. NULL: no thread, and `participant` is the caller's again. */
+/* Takes `participant` (NULL: it does not sweep); a negative keep_s: it does not forget. NULL: no
+ * thread, and `participant` is the caller's again. */
 struct sdk_ticker *sdk_ticker_start(struct assent_participant *participant, const char *database,
-                                    unsigned interval_ms, assent_tick_fn *on_tick, void *ctx);
+                                    unsigned interval_ms, int keep_s, assent_tick_fn *on_tick,
+                                    void *ctx);
 /* Waits for the end of the round it is in. NULL is allowed. */
 void sdk_ticker_free(struct sdk_ticker *t);
 

@@ -22,6 +22,7 @@
 
 #define DRAIN_US 20000000
 #define TICK_MS  1000
+#define KEEP_S   (30 * 86400)
 
 /* The sweep, when there is a coordinator to ask. */
 static int take_sweep(struct assent_server *s, const struct assent_server_options *options,
@@ -36,8 +37,14 @@ static int take_sweep(struct assent_server *s, const struct assent_server_option
 	};
 
 	s->tick_ms = options->tick_ms ? options->tick_ms : TICK_MS;
+	s->keep_s = options->keep_s ? options->keep_s : KEEP_S;
 	s->on_tick = options->on_tick;
 	s->tick_ctx = options->tick_ctx;
+	if (s->keep_s > 0 && s->keep_s < SDK_KEEP_MIN_S)
+		return sdk_fail(err, ASSENT_E_INVALID,
+		                "keep_s is at least %d, and longer than the coordinator keeps "
+		                "transactions",
+		                SDK_KEEP_MIN_S);
 	if (!options->coordinators)
 		return 0;
 	return assent_participant_new(&s->participant, &o, err);
@@ -320,9 +327,9 @@ int assent_server_start(struct assent_server *s, struct assent_error *err)
 	s->route = sdk_pool_start(s->n_route, s->database);
 	if (!s->first || !s->second || !s->route)
 		return sdk_fail(err, ASSENT_E_SYSTEM, "no threads");
-	if (s->participant) {
-		s->ticker = sdk_ticker_start(s->participant, s->database, s->tick_ms, s->on_tick,
-		                             s->tick_ctx);
+	if (s->participant || s->keep_s >= 0) {
+		s->ticker = sdk_ticker_start(s->participant, s->database, s->tick_ms, s->keep_s,
+		                             s->on_tick, s->tick_ctx);
 		if (!s->ticker)
 			return sdk_fail(err, ASSENT_E_SYSTEM, "no threads");
 		s->participant = NULL;

@@ -46,6 +46,7 @@ struct assent_server {
 	struct assent_participant *participant; /* until the ticker takes it; NULL: no sweep */
 	struct sdk_ticker *ticker;
 	unsigned tick_ms;
+	int keep_s;
 	assent_tick_fn *on_tick;
 	void *tick_ctx;
 	struct MHD_Daemon *daemon;

@@ -1,6 +1,7 @@
 /*
- * ticker.c - the server's sweep: a thread with a connection of its own, which ticks when the server
- * starts and then at an interval.
+ * ticker.c - what the server does by itself: a thread with a connection of its own, which sweeps
+ * (assent_participant_tick) when the server starts and then at an interval, and in between forgets
+ * what ended long ago: a batch, then a pause that leaves the database to others most of the time.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -10,10 +11,15 @@
 
 #include "internal.h"
 
+#define PURGE_BATCH 500
+#define PURGE_US    60000000 /* when there was less than a batch */
+#define PAUSE_TIMES 4        /* as long as the batch took */
+
 struct sdk_ticker {
-	struct assent_participant *participant;
+	struct assent_participant *participant; /* NULL: no sweep */
 	char *database;
 	unsigned interval_ms;
+	int keep_s;              /* negative: nothing is forgotten */
 	assent_tick_fn *on_tick; /* may be NULL */
 	void *ctx;
 	pthread_mutex_t lock;
@@ -31,9 +37,8 @@ static PGconn *renew(PGconn *conn, const char *database)
 }
 
 /* False when it is time to end. */
-static bool wait_for_next(struct sdk_ticker *t)
+static bool wait_until(struct sdk_ticker *t, int64_t until_us)
 {
-	int64_t until_us = sdk_now_us() + (int64_t)t->interval_ms * 1000;
 	struct timespec until = {until_us / 1000000, until_us % 1000000 * 1000};
 	bool ending;
 
@@ -45,28 +50,51 @@ static bool wait_for_next(struct sdk_ticker *t)
 	return !ending;
 }
 
+static void sweep(struct sdk_ticker *t, PGconn *conn)
+{
+	struct assent_tick_report report = {0};
+	struct assent_error err = {0};
+	int rc = conn ? assent_participant_tick(t->participant, conn, &report, &err)
+	              : sdk_fail(&err, ASSENT_E_NOMEM, "out of memory");
+
+	if (t->on_tick)
+		t->on_tick(&report, rc ? &err : NULL, t->ctx);
+}
+
+/* When to go on. */
+static int64_t purge(struct sdk_ticker *t, PGconn *conn)
+{
+	int64_t start_us = sdk_now_us(), end_us;
+	int n;
+
+	if (!conn || assent_participant_purge(conn, t->keep_s, PURGE_BATCH, &n, NULL))
+		n = 0;
+	end_us = sdk_now_us();
+	return end_us + (n < PURGE_BATCH ? PURGE_US : PAUSE_TIMES * (end_us - start_us));
+}
+
 static void *run(void *arg)
 {
 	struct sdk_ticker *t = arg;
+	int64_t sweep_us = t->participant ? 0 : INT64_MAX, purge_us = t->keep_s < 0 ? INT64_MAX : 0;
 	PGconn *conn = NULL;
 
 	do {
-		struct assent_tick_report report = {0};
-		struct assent_error err = {0};
-		int rc;
-
 		conn = renew(conn, t->database);
-		rc = conn ? assent_participant_tick(t->participant, conn, &report, &err)
-		          : sdk_fail(&err, ASSENT_E_NOMEM, "out of memory");
-		if (t->on_tick)
-			t->on_tick(&report, rc ? &err : NULL, t->ctx);
-	} while (wait_for_next(t));
+		if (sweep_us <= sdk_now_us()) {
+			sweep(t, conn);
+			sweep_us = sdk_now_us() + (int64_t)t->interval_ms * 1000;
+		}
+		if (purge_us <= sdk_now_us())
+			purge_us = purge(t, conn);
+	} while (wait_until(t, sweep_us < purge_us ? sweep_us : purge_us));
 	PQfinish(conn);
 	return NULL;
 }
 
 struct sdk_ticker *sdk_ticker_start(struct assent_participant *participant, const char *database,
-                                    unsigned interval_ms, assent_tick_fn *on_tick, void *ctx)
+                                    unsigned interval_ms, int keep_s, assent_tick_fn *on_tick,
+                                    void *ctx)
 {
 	struct sdk_ticker *t = calloc(1, sizeof(*t));
 	pthread_condattr_t attr;
@@ -76,6 +104,7 @@ struct sdk_ticker *sdk_ticker_start(struct assent_participant *participant, cons
 		return NULL;
 	}
 	t->interval_ms = interval_ms;
+	t->keep_s = keep_s;
 	t->on_tick = on_tick;
 	t->ctx = ctx;
 	pthread_condattr_init(&attr);

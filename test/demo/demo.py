@@ -20,6 +20,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 try:
     from harness.guard import Guard
+    from harness.postgres import connect
     from harness.system import Assentd, Shop, binary
     from harness.wait import wait_until
 except ImportError as error:
@@ -28,8 +29,8 @@ except ImportError as error:
 
 PORTS = {"assentd": 7470, "order": 7480, "stock": 7481, "account": 7482, "coupon": 7483}
 TEA, BALANCE, COUPONS, DISCOUNT = 100, 1000, 10, 5
-MODES = ("2pc", "tcc", "saga")
-N_SCENARIO = 2 * len(MODES) + 4
+MODES = ("2pc", "3pc", "tcc", "saga")
+N_SCENARIO = 2 * len(MODES) + 5
 PR_SET_PDEATHSIG = 1
 
 
@@ -182,6 +183,39 @@ class Demo:
         self.assentd.start()
         self.check("2pc: coordinator killed, decided", "committed", placed)
 
+    def lose_coordinator(self):
+        """All have pre-committed, and nobody is there to say so. They ask each other and commit;
+        the coordinator comes back, and is told."""
+        shop = self.shop
+        lock = connect(*shop.account.db.where)
+        lock.autocommit = False
+        lock.cursor().execute("SELECT FROM account WHERE user_id = 7 FOR UPDATE")
+        placed, _ = self.committed("d1", 2, 25, "3pc")
+        self.wait_voted(shop.order, shop.stock)
+        # It stands still from here on: account's answer arrives nowhere.
+        self.assentd.process.pause()
+        lock.close()
+        self.wait_voted(shop.account)
+        self.assentd.kill9()
+        wait_until(lambda: not shop.prepared(), 30, "the services to end by themselves")
+        say("  the coordinator is dead; stock, account and order have asked each other:"
+            " tea=%d balance=%d" % (shop.goods(), shop.balance()))
+        self.assentd.start()
+        placed.join(40)
+        # Whoever was told that the coordinator is away places the order again, and it is the same.
+        answer = self.place("d1", n=2, amount=25, mode="3pc")
+        self.check("3pc: coordinator lost, all pre-committed", "committed", answer)
+        self.print_heuristics("order-d1")
+
+    def print_heuristics(self, gid):
+        def told():
+            attempts = self.assentd.client.history(gid)["attempts"]
+            return dict((a["branch"], a["error"]) for a in attempts
+                        if "by itself" in (a["error"] or ""))
+        wait_until(lambda: len(told()) == 3, 10, "the coordinator to report who ended by itself")
+        for branch, how in sorted(told().items()):
+            say("    the coordinator was told by %s: %s" % (branch, how))
+
     def run(self):
         self.start()
         say("running %d scenarios" % N_SCENARIO)
@@ -192,6 +226,7 @@ class Demo:
         self.kill_holder()
         self.kill_coordinator()
         self.kill_coordinator_between_steps()
+        self.lose_coordinator()
         self.print_table()
 
     def print_table(self):

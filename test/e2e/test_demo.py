@@ -94,14 +94,14 @@ def start(guard):
 
 
 def check_table(rows):
-    assert len(rows) == 10
+    assert len(rows) == 13
     for scenario, expected, seen, ok in rows:
         assert expected == seen and ok == "ok", scenario
         assert re.fullmatch(r"(committed|aborted) +orders=\d+ tea=\d+ balance=\d+ coupons=\d+ held=0",
                             seen)
     # In each mode one order went through and one did not; the others all did.
-    assert [r[2].split()[0] for r in rows].count("committed") == 7
-    assert rows[-1][2].split() == "committed orders=7 tea=86 balance=715 coupons=8 held=0".split()
+    assert [r[2].split()[0] for r in rows].count("committed") == 9
+    assert rows[-1][2].split() == "committed orders=9 tea=82 balance=660 coupons=8 held=0".split()
 
 
 def test_once(start):
@@ -154,7 +154,7 @@ def test_what_it_prints_works(start):
 
 @pytest.mark.parametrize("moment, signum", [
     ("starting the coordinator", signal.SIGKILL), ("starting the services", signal.SIGTERM),
-    ("running 10 scenarios", signal.SIGHUP), ("Serving.", signal.SIGKILL)])
+    ("running 13 scenarios", signal.SIGHUP), ("Serving.", signal.SIGKILL)])
 def test_signals_leave_nothing(start, moment, signum):
     run = start()
     run.wait_for(moment)
@@ -168,7 +168,7 @@ def test_killed_make_leaves_nothing(start):
     """A shell in the place of make: its death is no signal to the script."""
     run = start(env={"MAKELEVEL": "1"},
                 command=["/bin/sh", "-c", "%s %s; true" % (sys.executable, DEMO)])
-    run.wait_for("running 10 scenarios")
+    run.wait_for("running 13 scenarios")
     os.kill(run.popen.pid, signal.SIGKILL)
     run.popen.wait(10)
     run.nothing_left()

@@ -25,15 +25,17 @@ SELECT count(*) FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
 class PqCrash:
     _number = 0
 
-    def __init__(self, guard, service):
+    def __init__(self, guard, service, sweep=True):
+        """`sweep`: whether the looks of the service's own sweep count."""
         PqCrash._number += 1
+        self.sweep = sweep
         base = guard.path("crash-%d" % PqCrash._number)
         self.service, self.arm_path, self.log_path = service, base + ".arm", base + ".log"
 
     def aim(self, at=0, when="after", from_start=False):
         """Before the service's next start."""
         env = {"LD_PRELOAD": SHIM, "PQ_CRASH_LOG": self.log_path, "PQ_CRASH_AT": str(at),
-               "PQ_CRASH_WHEN": when}
+               "PQ_CRASH_WHEN": when, "PQ_CRASH_SWEEP": "on" if self.sweep else "off"}
         if not from_start:
             env["PQ_CRASH_ARM"] = self.arm_path
         self.service.env = env

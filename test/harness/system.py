@@ -136,6 +136,8 @@ class Shop:
         self.services = (self.order, self.stock, self.account, self.coupon)
 
     def start(self, coordinator):
+        for service in (self.stock, self.account):
+            service.args = ["--coordinator", coordinator]
         for service in (self.stock, self.account, self.coupon):
             service.start()
         self.order.args = ["--coordinator", coordinator, "--stock", self.stock.url,

@@ -8,6 +8,7 @@
  *	               sent: the server has it and carries it out, and nobody takes its result
  *	               after: its result is here, and nobody hears of it
  *	PQ_CRASH_ARM   counting begins when this file exists; unset: with the first statement
+ *	PQ_CRASH_SWEEP off: the looks of the sweep are not counted
  *	PQ_CRASH_LOG   a line for each statement that was counted, written before it is sent
  *
  * It stands before the executing functions that the services use; test/trouble/test_sdk_crash.py
@@ -110,13 +111,25 @@ static void write_log(int n, const char *sql)
 	close(fd);
 }
 
+/* What a service does by itself belongs to no call: forgetting what is old is never counted. */
+static bool is_counted(const char *sql)
+{
+	const char *sweep = getenv("PQ_CRASH_SWEEP");
+
+	if (strstr(sql, "assent_participant.purge("))
+		return false;
+	return !sweep || strcmp(sweep, "off") != 0 ||
+	       (!strstr(sql, "assent_participant.claim_due(") &&
+	        !strstr(sql, "assent_participant.orphans("));
+}
+
 /* Counts a statement, and says where in it the process ends. */
 static enum when reach(const char *sql)
 {
 	const char *at = getenv("PQ_CRASH_AT"), *when = getenv("PQ_CRASH_WHEN");
 	int n;
 
-	if (!is_armed())
+	if (!is_armed() || !is_counted(sql))
 		return NEVER;
 	n = atomic_fetch_add(&n_seen, 1) + 1;
 	write_log(n, sql);

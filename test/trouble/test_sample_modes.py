@@ -18,18 +18,30 @@ LOOK = {"stock": "SELECT n, reserved FROM stock WHERE sku = 'tea'",
         "coupon": "SELECT n FROM coupon WHERE code = 'SPRING'",
         "order": "SELECT count(*)::int, (count(*) FILTER (WHERE placed))::int FROM orders"}
 NUMBER = itertools.count(1)
+# The tables as the samples made them when there was two-phase commit only.
+FORMER = {
+    "stock": "CREATE TABLE stock (sku text PRIMARY KEY, n int NOT NULL CHECK (n >= 0));"
+             "INSERT INTO stock VALUES ('tea', 7)",
+    "account": "CREATE TABLE account (user_id bigint PRIMARY KEY, balance bigint NOT NULL"
+               " CHECK (balance >= 0)); INSERT INTO account VALUES (7, 70)",
+    "order": "CREATE TABLE orders (id text PRIMARY KEY, sku text NOT NULL, n int NOT NULL,"
+             " user_id bigint NOT NULL, amount bigint NOT NULL,"
+             " created_at timestamptz NOT NULL DEFAULT now());"
+             "INSERT INTO orders VALUES ('old', 'tea', 1, 7, 10)"}
 
 
 class Sample:
-    def __init__(self, guard, pg, name):
+    def __init__(self, guard, pg, name, database=None):
         self.name = name
-        self.service = Service(guard, name, pg.create(name)).start()
+        self.service = Service(guard, name, database or pg.create(name)).start()
 
     def call(self, gid, op, payload=None):
         """Status and JSON; an op with a + may come after a confirm."""
         headers = call_headers(gid, op.rstrip("+"), branch=self.name)
         if op.endswith("+"):
             headers["Assent-May-Be-Confirmed"] = "true"
+        if headers["Assent-Mode"] == "3pc":
+            headers["Assent-Hold-Ms"] = "60000"
         url = "%s/%s/%s" % (self.service.url, self.name, op.rstrip("+"))
         reply = requests.post(url, headers=headers, json=payload or PAYLOADS[self.name], timeout=60)
         return reply.status_code, reply.json() if reply.content else None
@@ -42,7 +54,7 @@ class Sample:
 def samples():
     with Guard() as guard:
         pg = PrivatePostgres(guard).start()
-        yield {name: Sample(guard, pg, name) for name in PAYLOADS}
+        yield dict({name: Sample(guard, pg, name) for name in PAYLOADS}, pg=pg)
 
 
 # After each call, what was there before plus this.
@@ -53,10 +65,15 @@ def samples():
     ("account", [("try", (0, 30)), ("confirm", (-30, 0)), ("cancel+", (0, 0))]),
     ("account", [("try", (0, 30)), ("cancel", (0, 0))]),
     ("account", [("action", (-30, 0)), ("compensate", (0, 0))]),
+    ("stock", [("can_commit", (0, 0)), ("pre_commit", (0, 0)), ("do_commit", (-2, 0))]),
+    ("stock", [("can_commit", (0, 0)), ("pre_commit", (0, 0)), ("abort", (0, 0))]),
+    ("account", [("can_commit", (0, 0)), ("pre_commit", (0, 0)), ("do_commit", (-30, 0))]),
+    ("account", [("can_commit", (0, 0)), ("abort", (0, 0))]),
     ("coupon", [("action", (-1,)), ("compensate", (0,))]),
     ("order", [("try", (1, 0)), ("confirm", (1, 1)), ("cancel+", (0, 0))]),
     ("order", [("try", (1, 0)), ("cancel", (0, 0))]),
     ("order", [("action", (1, 1)), ("compensate", (0, 0))]),
+    ("order", [("can_commit", (0, 0)), ("pre_commit", (0, 0)), ("do_commit", (1, 1))]),
 ], ids=lambda value: value if isinstance(value, str) else "-".join(op for op, _ in value))
 def test_each_step_once(samples, name, steps):
     sample, gid = samples[name], "g%d" % next(NUMBER)
@@ -70,7 +87,7 @@ def test_each_step_once(samples, name, steps):
 def test_what_is_reserved_is_taken(samples):
     stock, gid = samples["stock"], "g%d" % next(NUMBER)
     assert stock.call(gid, "try", {"sku": "coffee", "n": 49})[0] == 200
-    for op in ("try", "action", "prepare"):
+    for op in ("try", "action", "prepare", "can_commit", "pre_commit"):
         status, body = stock.call(gid + op, op, {"sku": "coffee", "n": 2})
         assert (status, body) == (409, {"reason": "not enough coffee"})
     assert stock.call(gid, "cancel", {"sku": "coffee", "n": 49})[0] == 200
@@ -80,7 +97,7 @@ def test_what_is_reserved_is_taken(samples):
 def test_what_is_frozen_cannot_be_spent(samples):
     account, gid = samples["account"], "g%d" % next(NUMBER)
     assert account.call(gid, "try", {"user": 8, "amount": 15})[0] == 200
-    for op in ("try", "action", "prepare"):
+    for op in ("try", "action", "prepare", "can_commit", "pre_commit"):
         status, body = account.call(gid + op, op, {"user": 8, "amount": 6})
         assert (status, body) == (409, {"reason": "not enough money on the account of user 8"})
     # 20 without a discount
@@ -100,3 +117,21 @@ def test_the_last_coupon(samples):
     assert coupon.call(gid, "compensate", last)[0] == 200
     assert coupon.call(gid + "z", "action", last) == (200, {"discount": 20})
     assert coupon.call(gid + "u", "action", {"code": "no"})[0] == 409
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_a_table_of_former_times(samples, name):
+    """It gets what was added since, and keeps what it has."""
+    pg = samples["pg"]
+    database = pg.create("former_" + name)
+    database.query(FORMER[name])
+    sample, gid = Sample(pg.guard, pg, name, database), "g%d" % next(NUMBER)
+    before, payload = sample.look(), dict(PAYLOADS[name], id="new")
+    assert before == {"stock": (7, 0), "account": (70, 0), "order": (1, 1)}[name]
+    assert sample.call(gid, "try", payload)[0] == 200
+    assert sample.call(gid, "confirm", payload)[0] == 200
+    assert sample.look() == {"stock": (5, 0), "account": (40, 0), "order": (2, 2)}[name]
+    sample.service.kill9()
+    sample.service.start()
+    assert sample.look() == {"stock": (5, 0), "account": (40, 0), "order": (2, 2)}[name]
+    sample.service.kill9()

@@ -55,7 +55,7 @@ class Walker:
         self.shop = Shop(assentd, suffix="_" + victim).start(assentd.url)
         self.client = Client(assentd.url)
         self.name, self.victim = victim, getattr(self.shop, victim)
-        self.crash = PqCrash(assentd.guard, self.victim)
+        self.crash = PqCrash(assentd.guard, self.victim, sweep=False)
         self.customer = ThreadPoolExecutor(1)
         self.number = itertools.count(1)
         self.next_aim = None

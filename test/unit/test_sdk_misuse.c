@@ -205,6 +205,9 @@ static void the_barrier(void **state)
 	assert_int_equal(assent_participant_install(NULL, &err), ASSENT_E_UNREACHABLE);
 	assert_int_equal(assent_participant_check(NULL, &err), ASSENT_E_UNREACHABLE);
 	assert_int_equal(assent_participant_check(NULL, NULL), ASSENT_E_UNREACHABLE);
+	assert_int_equal(assent_participant_purge(NULL, 90000, 1, &(int){0}, &err),
+	                 ASSENT_E_UNREACHABLE);
+	INVALID(assent_participant_purge(conn, 90000, 1, NULL, &err));
 	assent_reply_free(reply);
 	assent_call_free(call);
 }

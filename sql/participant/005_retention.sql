@@ -1,0 +1,111 @@
+-- Clearing away what is known of branches that ended long ago.
+--
+-- How long ago is not said by created_at: the row of a branch that was prepared for a week, and has
+-- just been committed, is a week old, and its commit may be repeated. Nothing is written when a
+-- transaction ends. So now and then a mark keeps what had ended by then, as a snapshot, and a row
+-- goes when it was visible to a mark that is old enough.
+
+CREATE INDEX barrier_by_age ON assent_participant.barrier (created_at);
+CREATE INDEX branch_by_age ON assent_participant.branch (created_at);
+
+CREATE TABLE assent_participant.mark (
+	at timestamptz PRIMARY KEY, -- not before the snapshot
+	seen pg_snapshot NOT NULL
+);
+
+-- Whether the row's transaction had ended by then. Rows know 32 bits of its number; those that are
+-- too old for them are frozen.
+CREATE FUNCTION assent_participant.had_ended(p_xmin xid, p_seen pg_snapshot) RETURNS boolean
+LANGUAGE sql AS $$
+	SELECT pg_visible_in_snapshot(
+		greatest(3, pg_current_xact_id()::text::bigint - age(p_xmin))::text::xid8, p_seen);
+$$;
+
+-- Clears away at most p_batch branches of which nothing has happened for p_older_than_s seconds, and
+-- says how many there were. What stays, however old:
+--   a branch that is prepared: its row is not to be seen, and its facts lead to it
+--   a try that was neither confirmed nor cancelled: the cancel would find nothing to give back
+--   a branch of a three-phase commit without a decision
+-- All rows of a branch go together: without its try, a repeated confirm would be told that there was
+-- none. One at a time does it, others do nothing.
+CREATE FUNCTION assent_participant.purge(p_older_than_s int, p_batch int) RETURNS int
+LANGUAGE plpgsql AS $$
+DECLARE
+	edge timestamptz := now() - p_older_than_s * interval '1 s';
+	old pg_snapshot;
+	n int;
+	n_facts int;
+BEGIN
+	IF NOT pg_try_advisory_xact_lock(4702111234474983746) THEN
+		RETURN 0;
+	END IF;
+	-- What is lost of it in a crash is done again.
+	PERFORM set_config('synchronous_commit', 'off', true);
+	-- The latest that is old enough, and no more than some twenty that will be.
+	SELECT m.seen INTO old FROM assent_participant.mark m
+	 WHERE m.at <= edge ORDER BY m.at DESC LIMIT 1;
+	DELETE FROM assent_participant.mark WHERE at <
+		(SELECT max(m.at) FROM assent_participant.mark m WHERE m.at <= edge);
+	INSERT INTO assent_participant.mark (at, seen)
+	SELECT clock_timestamp(), pg_current_snapshot()
+	 WHERE NOT EXISTS (SELECT FROM assent_participant.mark m
+	                    WHERE m.at > now() - p_older_than_s * interval '1 s' / 20);
+	IF old IS NULL THEN
+		RETURN 0;
+	END IF;
+
+	WITH gone AS MATERIALIZED (
+		SELECT DISTINCT f.cluster, f.namespace, f.gid, f.branch FROM (
+			SELECT b.cluster, b.namespace, b.gid, b.branch
+			  FROM assent_participant.barrier b
+			 WHERE b.created_at < edge AND NOT EXISTS (
+				SELECT FROM assent_participant.barrier o
+				 WHERE (o.cluster, o.namespace, o.gid, o.branch)
+				     = (b.cluster, b.namespace, b.gid, b.branch)
+				   AND (o.created_at >= edge
+				        OR NOT assent_participant.had_ended(o.xmin, old)))
+			   AND (b.op <> 'try' OR b.made_by <> 'try' OR EXISTS (
+				SELECT FROM assent_participant.barrier o
+				 WHERE (o.cluster, o.namespace, o.gid, o.branch)
+				     = (b.cluster, b.namespace, b.gid, b.branch)
+				   AND o.op IN ('confirm', 'cancel')))
+			   AND NOT EXISTS (
+				SELECT FROM assent_participant.branch o
+				 WHERE (o.cluster, o.namespace, o.gid, o.branch)
+				     = (b.cluster, b.namespace, b.gid, b.branch)
+				   AND o.mode = '3pc' AND o.decision IS NULL)
+			 ORDER BY b.created_at LIMIT p_batch) f
+	), facts AS (
+		DELETE FROM assent_participant.branch f USING gone g
+		 WHERE (f.cluster, f.namespace, f.gid, f.branch)
+		     = (g.cluster, g.namespace, g.gid, g.branch)
+	), rows AS (
+		DELETE FROM assent_participant.barrier b USING gone g
+		 WHERE (b.cluster, b.namespace, b.gid, b.branch)
+		     = (g.cluster, g.namespace, g.gid, g.branch)
+	)
+	SELECT count(*) INTO n FROM gone;
+
+	-- Facts without a row: what was refused, only read, or aborted under 3pc. The names are looked at first: a branch
+	-- that is committed between the two has a row, or will have.
+	WITH names AS MATERIALIZED (
+		SELECT x.gid AS name FROM pg_prepared_xacts x WHERE x.database = current_database()
+	), gone AS (
+		SELECT f.cluster, f.namespace, f.gid, f.branch
+		  FROM assent_participant.branch f
+		 WHERE f.created_at < edge AND assent_participant.had_ended(f.xmin, old)
+		   AND f.prepared_name NOT IN (SELECT name FROM names)
+		   AND (f.mode <> '3pc' OR f.decision IS NOT NULL)
+		   AND NOT EXISTS (SELECT FROM assent_participant.barrier b
+		                    WHERE (b.cluster, b.namespace, b.gid, b.branch)
+		                        = (f.cluster, f.namespace, f.gid, f.branch))
+		 ORDER BY f.created_at LIMIT p_batch
+	)
+	DELETE FROM assent_participant.branch f USING gone g
+	 WHERE (f.cluster, f.namespace, f.gid, f.branch)
+	     = (g.cluster, g.namespace, g.gid, g.branch);
+	GET DIAGNOSTICS n_facts = ROW_COUNT;
+	RETURN greatest(n, n_facts);
+END $$;
+
+INSERT INTO assent_participant.version (version) VALUES (5);
