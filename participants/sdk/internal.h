@@ -179,8 +179,11 @@ int sdk_slice_ms(int64_t until_us);
 enum step sdk_step_failed(PGconn *conn, const PGresult *result, struct assent_reply *reply);
 /* Opens the transaction and takes the branch's key in it, for the call's operation. */
 enum step sdk_take_key(PGconn *conn, const struct assent_call *call, struct assent_reply *reply);
+/* With a result in `reply` it leaves a mark that tells so, until that is stored. */
 enum step sdk_prepare_transaction(PGconn *conn, const struct assent_call *call,
                                   struct assent_reply *reply);
+/* Prepared, and its result is about to be stored: look again, after a moment. */
+bool sdk_result_is_due(PGconn *conn, const struct assent_call *call);
 /* COMMIT PREPARED or ROLLBACK PREPARED. STEP_GO: *found says whether there was one. */
 enum step sdk_finish_prepared(PGconn *conn, const struct assent_call *call, const char *verb,
                               bool *found, struct assent_reply *reply);

@@ -149,7 +149,7 @@ bool sdk_settle(PGconn *conn, const struct assent_call *call, const char *wish, 
 
 /* ---- can_commit and pre_commit ---- */
 
-static enum step judge_branch(const PGresult *result, const struct assent_call *call,
+static enum step judge_branch(PGconn *conn, const PGresult *result, const struct assent_call *call,
                               struct assent_reply *reply)
 {
 	bool asks = strcmp(call->op, "can_commit") == 0;
@@ -162,6 +162,8 @@ static enum step judge_branch(const PGresult *result, const struct assent_call *
 		reply_aborted(reply, PQgetvalue(result, 0, 1));
 	else if (is_state(result, "committed") && !asks)
 		reply_committed(reply, PQgetvalue(result, 0, 1));
+	else if (!asks && PQgetisnull(result, 0, 2) && sdk_result_is_due(conn, call))
+		return STEP_AGAIN;
 	else /* whether it could commit is no question any more */
 		assent_reply_set(reply, 200, PQgetvalue(result, 0, 2),
 		                 asks ? 0 : (size_t)PQgetlength(result, 0, 2));
@@ -203,7 +205,7 @@ static enum step open_branch(PGconn *conn, const struct assent_call *call,
 	                         ".open_branch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
 	                         " nullif($11, '-'))",
 	                         more, NULL);
-	step = sdk_pg_ok(result) ? judge_branch(result, call, reply)
+	step = sdk_pg_ok(result) ? judge_branch(conn, result, call, reply)
 	                         : sdk_step_failed(conn, result, reply);
 	PQclear(result);
 	return step;

@@ -23,8 +23,9 @@
 
 #include "internal.h"
 
-#define SLICE_MS 50
-#define BUSY_NS  1000000
+#define SLICE_MS  50
+#define BUSY_NS   1000000
+#define RESULT_MS "2000"
 
 bool sdk_have_time(int64_t until_us, struct assent_reply *reply)
 {
@@ -56,7 +57,43 @@ static bool is_undone(const char *made_by)
 
 /* ---- prepare ---- */
 
-static enum step judge_branch(const PGresult *result, const struct assent_call *call,
+/* A result can be stored only after PREPARE TRANSACTION, by the connection that did it: in between,
+ * a duplicate would say yes without it. What tells is an advisory lock, which the prepared transaction
+ * keeps. Who prepared may have died in between: nobody waits longer than RESULT_MS for it. */
+#define MARK "hashtextextended('assent result:' || $1 || ':' || $2 || ':' || $3 || ':' || $4, 0)"
+
+static bool mark_result(PGconn *conn, const struct assent_call *call, struct assent_reply *reply)
+{
+	PGresult *result = sdk_branch_exec(conn, call, "SELECT pg_advisory_xact_lock(" MARK ")",
+	                                   NULL, NULL);
+	bool ok = sdk_pg_ok(result);
+
+	if (!ok) {
+		sdk_pg_rollback(conn);
+		sdk_reply_sql(reply, conn, result);
+	}
+	PQclear(result);
+	return ok;
+}
+
+bool sdk_result_is_due(PGconn *conn, const struct assent_call *call)
+{
+	static const struct timespec pause = {0, BUSY_NS};
+	static const char sql[] =
+	    "SELECT NOT pg_try_advisory_xact_lock_shared(" MARK ") AND EXISTS"
+	    " (SELECT FROM pg_prepared_xacts WHERE gid = $5 AND database = current_database()"
+	    "   AND prepared > clock_timestamp() - $6::int * interval '1 ms')";
+	const char *more[] = {call->name, RESULT_MS, NULL};
+	PGresult *result = sdk_branch_exec(conn, call, sql, more, NULL);
+	bool due = sdk_pg_ok(result) && *PQgetvalue(result, 0, 0) != 0;
+
+	PQclear(result);
+	if (due)
+		nanosleep(&pause, NULL);
+	return due;
+}
+
+static enum step judge_branch(PGconn *conn, const PGresult *result, const struct assent_call *call,
                               struct assent_reply *reply)
 {
 	bool prepared = *PQgetvalue(result, 0, 0) != 0;
@@ -66,6 +103,8 @@ static enum step judge_branch(const PGresult *result, const struct assent_call *
 		sdk_reply_outcome(reply, "aborted", "rolled back before");
 		return STEP_ANSWERED;
 	}
+	if (prepared && PQgetisnull(result, 0, 2) && sdk_result_is_due(conn, call))
+		return STEP_AGAIN;
 	if (prepared || decided) {
 		assent_reply_set(reply, 200, PQgetvalue(result, 0, 2),
 		                 (size_t)PQgetlength(result, 0, 2));
@@ -110,7 +149,7 @@ static enum step find_branch(PGconn *conn, const struct assent_call *call,
 	    "SELECT prepared, made_by, body"
 	    " FROM assent_participant.begin_branch($1, $2, $3, $4, $5, $6, $7, $8)",
 	    facts.more, NULL);
-	step = sdk_pg_ok(result) ? judge_branch(result, call, reply)
+	step = sdk_pg_ok(result) ? judge_branch(conn, result, call, reply)
 	                         : sdk_step_failed(conn, result, reply);
 	PQclear(result);
 	return step;
@@ -173,6 +212,8 @@ enum step sdk_prepare_transaction(PGconn *conn, const struct assent_call *call,
 	PGresult *result;
 	enum step step = STEP_GO;
 
+	if (reply->body.len && !mark_result(conn, call, reply))
+		return STEP_ANSWERED;
 	snprintf(sql, sizeof(sql), "PREPARE TRANSACTION '%s'", call->name);
 	result = PQexec(conn, sql);
 	if (!sdk_pg_tag(result, "PREPARE TRANSACTION"))

@@ -11,7 +11,7 @@ import pytest
 from harness.contract import ROOT
 from harness.guard import Guard
 from harness.participant import Answer, Participant
-from harness.system import Assentd, Shop, binary
+from harness.system import BUILD, Assentd, Service, Shop, binary
 from harness.tokens import write_secret
 from harness.wait import wait_until
 from harness.wrong import FAULTS, OPS, Wrong
@@ -264,13 +264,15 @@ class Restarter(Participant):
 
 PROBE = {"stock": "SELECT * FROM stock ORDER BY sku", "coupon": "SELECT * FROM coupon ORDER BY code",
          "account": "SELECT * FROM account ORDER BY user_id",
-         "order": "SELECT count(*) FROM orders"}
+         "order": "SELECT count(*) FROM orders",
+         "ledger": "SELECT 'it writes down all that it does'"}
 PAYLOADS = {
     "stock": ('{"sku":"tea","n":1}', '{"sku":"tea","n":1000}', ("2pc", "tcc", "saga")),
     "account": ('{"user":7,"amount":3}', '{"user":7,"amount":100000}', ("2pc", "tcc", "saga")),
     "coupon": ('{"code":"SPRING"}', '{"code":"NONE"}', ("saga",)),
     "order": ('{"id":"{{unique}}","sku":"tea","n":1,"user":7,"amount":3}', '{"id":null}',
-              ("2pc", "tcc", "saga"))}
+              ("2pc", "tcc", "saga")),
+    "ledger": ('{}', '{"refuse":true}', ALL)}
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +285,10 @@ def shop(secret_file):
             service.start()
         shop.order.args = ["--coordinator", assentd.url, "--secret-file", secret_file]
         shop.order.start()
-        shop.guard = guard
+        shop.ledger = Service(guard, "ledger", assentd.database("ledger"), args=[
+            "--coordinator", assentd.url, "--secret-file", secret_file])
+        shop.ledger.program = os.path.join(BUILD, "test", "ledger")
+        shop.ledger.start()
         yield shop
 
 

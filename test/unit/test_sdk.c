@@ -337,6 +337,30 @@ static void concurrent_duplicates_run_once(void **state)
 	}
 }
 
+/* A duplicate that finds the branch prepared and its result not yet stored waits for it. */
+static void a_result_is_waited_for(void **state)
+{
+	static const char *const ops[] = {"prepare", "pre_commit"};
+	struct business b = {.result = "{\"left\":7}"};
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		char gid[8] = {'r', 'w', (char)('0' + i), '\0'};
+
+		assert_int_equal(fixture_do(conn, gid, ops[i], &b, body), 200);
+		fixture_exec(conn, "CREATE TABLE kept AS SELECT * FROM assent_participant.branch");
+		fixture_exec(conn, "UPDATE assent_participant.branch SET result = NULL");
+		assert_int_equal(fixture_do_ms(conn, gid, ops[i], 50, &b, body), 503);
+		fixture_exec(conn, "UPDATE assent_participant.branch b SET result = k.result"
+		                   " FROM kept k WHERE k.prepared_name = b.prepared_name");
+		fixture_exec(conn, "DROP TABLE kept");
+		assert_int_equal(fixture_do(conn, gid, ops[i], &b, body), 200);
+		assert_string_equal(body, "{\"left\":7}");
+		assert_int_equal(doing(gid, i ? "abort" : "rollback", NULL), 200);
+	}
+	assert_int_equal(b.n_run, 2);
+}
+
 /* The rollback meets a prepare that has its key and not yet its name. */
 static void rollback_during_prepare(void **state)
 {
@@ -444,6 +468,7 @@ int main(void)
 	    cmocka_unit_test(a_prepared_lock_does_not_hang),
 	    cmocka_unit_test(the_connection_dies_in_the_work),
 	    cmocka_unit_test(concurrent_duplicates_run_once),
+	    cmocka_unit_test(a_result_is_waited_for),
 	    cmocka_unit_test(rollback_during_prepare),
 	    cmocka_unit_test(a_busy_name_is_asked_again),
 	};
