@@ -23,9 +23,9 @@
 
 #include "internal.h"
 
-#define SLICE_MS  50
-#define BUSY_NS   1000000
-#define RESULT_MS "2000"
+#define SLICE_MS 50
+#define BUSY_NS  1000000
+#define KEPT_MS  "2000"
 
 bool sdk_have_time(int64_t until_us, struct assent_reply *reply)
 {
@@ -59,7 +59,7 @@ static bool is_undone(const char *made_by)
 
 /* A result can be stored only after PREPARE TRANSACTION, by the connection that did it: in between,
  * a duplicate would say yes without it. What tells is an advisory lock, which the prepared transaction
- * keeps. Who prepared may have died in between: nobody waits longer than RESULT_MS for it. */
+ * keeps. Who prepared may have died in between: nobody waits longer than KEPT_MS for it. */
 #define MARK "hashtextextended('assent result:' || $1 || ':' || $2 || ':' || $3 || ':' || $4, 0)"
 
 static bool mark_result(PGconn *conn, const struct assent_call *call, struct assent_reply *reply)
@@ -83,7 +83,7 @@ bool sdk_result_is_due(PGconn *conn, const struct assent_call *call)
 	    "SELECT NOT pg_try_advisory_xact_lock_shared(" MARK ") AND EXISTS"
 	    " (SELECT FROM pg_prepared_xacts WHERE gid = $5 AND database = current_database()"
 	    "   AND prepared > clock_timestamp() - $6::int * interval '1 ms')";
-	const char *more[] = {call->name, RESULT_MS, NULL};
+	const char *more[] = {call->name, KEPT_MS, NULL};
 	PGresult *result = sdk_branch_exec(conn, call, sql, more, NULL);
 	bool due = sdk_pg_ok(result) && *PQgetvalue(result, 0, 0) != 0;
 
