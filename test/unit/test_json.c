@@ -208,6 +208,27 @@ static void test_top_str(void **state)
 	assert_string_equal(out, "123456");
 }
 
+static void test_top_true(void **state)
+{
+	static const char *const no[] = {"{}",
+	                                 "{\"h\":false}",
+	                                 "{\"h\":\"true\"}",
+	                                 "{\"h\":1}",
+	                                 "{\"x\":{\"h\":true}}",
+	                                 "{\"h\":true,\"h\":true}",
+	                                 "{\"h\":true",
+	                                 "[true]",
+	                                 "",
+	                                 "{\"h\":true} x"};
+
+	static const char yes[] = " {\"a\":[],\"h\" : true}";
+
+	(void)state;
+	assert_true(json_scan_top_true(yes, strlen(yes), "h"));
+	for (size_t i = 0; i < sizeof(no) / sizeof(no[0]); i++)
+		assert_false(json_scan_top_true(no[i], strlen(no[i]), "h"));
+}
+
 /* --- the reader --- */
 
 static const struct json_raw_rule rule = {"branches", "payload"};
@@ -360,6 +381,7 @@ int main(void)
 	    cmocka_unit_test(test_every_prefix_is_refused),
 	    cmocka_unit_test(test_depth),
 	    cmocka_unit_test(test_top_str),
+	    cmocka_unit_test(test_top_true),
 	    cmocka_unit_test(test_raw_bytes_survive),
 	    cmocka_unit_test(test_raw_name_with_escapes),
 	    cmocka_unit_test(test_refusals),
