@@ -17,6 +17,7 @@
 static struct assent_server *server;
 static struct assent_client *client;
 static pthread_t runner;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* What is answered, the last one for ever; and what came, a letter each. */
 struct script {
@@ -34,22 +35,34 @@ static struct script script;
 #define NOT_READY       "{\"code\":\"not_ready\"}"
 #define OVERLOADED      "{\"code\":\"overloaded\"}"
 
-#define ANSWER(method, letter)                                                          \
-	static void answer_##method(const char *body, size_t len, PGconn *conn,         \
-	                            struct assent_reply *reply, void *ctx)              \
-	{                                                                               \
-		int i = script.n_##method;                                              \
-                                                                                        \
-		(void)conn;                                                             \
-		(void)ctx;                                                              \
-		if (i < 3 && script.method[i + 1].status)                               \
-			script.n_##method++;                                            \
-		if (strlen(script.asked) < sizeof(script.asked) - 1)                    \
-			script.asked[strlen(script.asked)] = letter;                    \
-		if (len && len < sizeof(script.body))                                   \
-			memcpy(script.body, body, len + 1);                             \
-		assent_reply_set(reply, script.method[i].status, script.method[i].body, \
-		                 strlen(script.method[i].body));                        \
+/* A call that its caller has given up may come when the next script is on. */
+static void play(struct script next)
+{
+	pthread_mutex_lock(&lock);
+	script = next;
+	pthread_mutex_unlock(&lock);
+}
+
+#define ANSWER(method, letter)                                                                   \
+	static void answer_##method(const char *body, size_t len, PGconn *conn,                  \
+	                            struct assent_reply *reply, void *ctx)                       \
+	{                                                                                        \
+		int i;                                                                           \
+                                                                                                 \
+		(void)conn;                                                                      \
+		(void)ctx;                                                                       \
+		pthread_mutex_lock(&lock);                                                       \
+		i = script.n_##method;                                                           \
+		if (i < 3 && script.method[i + 1].status)                                        \
+			script.n_##method++;                                                     \
+		if (strlen(script.asked) < sizeof(script.asked) - 1)                             \
+			script.asked[strlen(script.asked)] = letter;                             \
+		if (len && len < sizeof(script.body))                                            \
+			memcpy(script.body, body, len + 1);                                      \
+		assent_reply_set(reply, script.method[i].status ? script.method[i].status : 502, \
+		                 script.method[i].body,                                          \
+		                 script.method[i].body ? strlen(script.method[i].body) : 0);     \
+		pthread_mutex_unlock(&lock);                                                     \
 	}
 ANSWER(put, 'P')
 ANSWER(get, 'G')
@@ -81,8 +94,7 @@ static void a_submission_is_repeated_until_taken(void **state)
 	struct assent_error err;
 
 	(void)state;
-	script = (struct script){
-	    .put = {{502, OVERLOADED}, {429, "{}"}, {200, STANDS("committed")}}};
+	play((struct script){.put = {{502, OVERLOADED}, {429, "{}"}, {200, STANDS("committed")}}});
 	assert_int_equal(submit(1000, &result, &err), 0);
 	assert_string_equal(script.asked, "PPP");
 	assert_string_equal(result.gid, "g");
@@ -101,25 +113,24 @@ static void a_submission_in_doubt_is_looked_up(void **state)
 	struct assent_error err;
 
 	(void)state;
-	script = (struct script){.put = {{502, NOT_READY}, {200, STANDS("committed")}},
-	                         .get = {{404, "{\"code\":\"unknown_transaction\"}"}}};
+	play((struct script){.put = {{502, NOT_READY}, {200, STANDS("committed")}},
+	                     .get = {{404, "{\"code\":\"unknown_transaction\"}"}}});
 	assert_int_equal(submit(0, &result, &err), 0);
 	assert_string_equal(script.asked, "PGP");
 	/* Found, and not taken a second time: what was read counts. */
-	script = (struct script){.put = {{500, "{}"}, {502, OVERLOADED}},
-	                         .get = {{200, STANDS("aborted")}}};
+	play((struct script){.put = {{500, "{}"}, {502, OVERLOADED}},
+	                     .get = {{200, STANDS("aborted")}}});
 	assert_int_equal(submit(1000, &result, &err), 0);
 	assert_string_equal(script.asked, "PGP");
 	assert_string_equal(result.outcome, "aborted");
 	/* Found, and somebody else's. */
-	script = (struct script){
-	    .put = {{502, "bad gateway"}, {422, "{\"code\":\"gid_conflict\"}"}},
-	    .get = {{200, STANDS("committed")}}};
+	play((struct script){.put = {{502, "bad gateway"}, {422, "{\"code\":\"gid_conflict\"}"}},
+	                     .get = {{200, STANDS("committed")}}});
 	assert_int_equal(submit(0, &result, &err), ASSENT_E_CONFLICT);
 	assert_string_equal(result.outcome, "");
 	/* An answer about another transaction is none. */
-	script = (struct script){.put = {{502, NOT_READY}, {200, STANDS("committed")}},
-	                         .get = {{200, "{\"gid\":\"h\",\"outcome\":\"aborted\"}"}}};
+	play((struct script){.put = {{502, NOT_READY}, {200, STANDS("committed")}},
+	                     .get = {{200, "{\"gid\":\"h\",\"outcome\":\"aborted\"}"}}});
 	assert_int_equal(submit(0, &result, &err), 0);
 	assert_string_equal(result.outcome, "committed");
 }
@@ -130,7 +141,7 @@ static void a_graph_and_options_are_written(void **state)
 	struct assent_result result;
 
 	(void)state;
-	script = (struct script){.put = {{200, STANDS("committed")}}};
+	play((struct script){.put = {{200, STANDS("committed")}}});
 	assert_int_equal(assent_txn_option(txn, "recovery", "forward", NULL), 0);
 	assert_int_equal(assent_txn_option(txn, "timeout_ms", "070", NULL), ASSENT_E_INVALID);
 	assert_int_equal(assent_txn_option(txn, "timeout_ms", "7 ", NULL), ASSENT_E_INVALID);
@@ -163,7 +174,7 @@ static void tries_are_bounded(void **state)
 
 	(void)state;
 	assert_int_equal(assent_client_set_patience(client, 600, &err), 0);
-	script = (struct script){.put = {{502, OVERLOADED}}};
+	play((struct script){.put = {{502, OVERLOADED}}});
 	/* On a busy machine the last answer may come too late, and then it is in doubt. */
 	for (int i = 0; i < 9 && submit(0, &result, &err) != ASSENT_E_REFUSED; i++)
 		assert_int_equal(err.code, ASSENT_E_UNREACHABLE);
@@ -171,11 +182,11 @@ static void tries_are_bounded(void **state)
 	assert_int_equal(err.http_status, 502);
 	assert_true(strlen(script.asked) > 1);
 	/* It may have been taken, and that is what is said. */
-	script = (struct script){.put = {{503, NOT_READY}, {503, OVERLOADED}},
-	                         .get = {{503, NOT_READY}}};
+	play((struct script){.put = {{503, NOT_READY}, {503, OVERLOADED}},
+	                     .get = {{503, NOT_READY}}});
 	assert_int_equal(submit(0, &result, &err), ASSENT_E_UNREACHABLE);
 	assert_non_null(strstr(err.text, "may or may not"));
-	script = (struct script){.get = {{503, NOT_READY}}};
+	play((struct script){.get = {{503, NOT_READY}}});
 	assert_int_equal(assent_get(client, "g", &result, &err), ASSENT_E_UNREACHABLE);
 	assert_int_equal(assent_client_set_patience(client, 5000, &err), 0);
 }
@@ -186,28 +197,27 @@ static void errors_are_told_apart(void **state)
 	struct assent_error err;
 
 	(void)state;
-	script = (struct script){
-	    .put = {{422, "{\"code\":\"gid_conflict\",\"detail\":\"taken\"}"}}};
+	play((struct script){.put = {{422, "{\"code\":\"gid_conflict\",\"detail\":\"taken\"}"}}});
 	assert_int_equal(submit(1000, &result, &err), ASSENT_E_CONFLICT);
 	assert_string_equal(script.asked, "P");
 	assert_non_null(strstr(err.text, "taken"));
-	script = (struct script){.get = {{404, "{\"code\":\"unknown_transaction\"}"}}};
+	play((struct script){.get = {{404, "{\"code\":\"unknown_transaction\"}"}}});
 	assert_int_equal(assent_get(client, "g", &result, &err), ASSENT_E_REFUSED);
 	assert_int_equal(err.http_status, 404);
 	assert_string_equal(result.outcome, "");
 	/* From something that is no coordinator: it knows nothing of the transaction. */
 	assert_int_equal(assent_client_set_patience(client, 900, &err), 0);
-	script = (struct script){.get = {{200, "<html>hello</html>"}}};
+	play((struct script){.get = {{200, "<html>hello</html>"}}});
 	assert_int_equal(assent_get(client, "g", &result, &err), ASSENT_E_UNREACHABLE);
 	assert_int_equal(err.http_status, 200);
 	assert_int_equal(assent_client_set_patience(client, 100, &err), 0);
-	script = (struct script){.put = {{404, "{}"}}, .get = {{404, "{\"detail\":\"no route\"}"}}};
+	play((struct script){.put = {{404, "{}"}}, .get = {{404, "{\"detail\":\"no route\"}"}}});
 	assert_int_equal(assent_get(client, "g", &result, &err), ASSENT_E_UNREACHABLE);
 	assert_int_equal(submit(0, &result, &err), ASSENT_E_UNREACHABLE);
 	assert_non_null(strstr(err.text, "may or may not"));
 	assert_int_equal(assent_client_set_patience(client, 5000, &err), 0);
-	script = (struct script){
-	    .get = {{200, "{\"gid\":\"g\",\"state\":\"preparing\",\"outcome\":\"pending\"}"}}};
+	play((struct script){
+	    .get = {{200, "{\"gid\":\"g\",\"state\":\"preparing\",\"outcome\":\"pending\"}"}}});
 	assert_int_equal(assent_get(client, "g", &result, &err), 0);
 	assert_string_equal(result.outcome, "pending");
 }
@@ -219,11 +229,11 @@ static void the_end_is_waited_for(void **state)
 	struct assent_result result;
 
 	(void)state;
-	script = (struct script){.get = {{200, deciding}, {200, deciding}, {200, STANDS("mixed")}}};
+	play((struct script){.get = {{200, deciding}, {200, deciding}, {200, STANDS("mixed")}}});
 	assert_int_equal(assent_wait(client, "g", 60000, &result, NULL), 0);
 	assert_string_equal(script.asked, "GGG");
 	assert_string_equal(result.state, "mixed");
-	script = (struct script){.get = {{200, deciding}}};
+	play((struct script){.get = {{200, deciding}}});
 	assert_int_equal(assent_wait(client, "g", 50, &result, NULL), 0);
 	assert_string_equal(result.state, "committing");
 }
@@ -238,7 +248,7 @@ static void a_dead_address_is_passed_over(void **state)
 	snprintf(urls, sizeof(urls), " http://127.0.0.1:1, %s/ ,", assent_server_url(server));
 	several = assent_client_new(urls, NULL);
 	assert_non_null(several);
-	script = (struct script){.get = {{200, STANDS("committed")}}};
+	play((struct script){.get = {{200, STANDS("committed")}}});
 	assert_int_equal(assent_get(several, "g", &result, NULL), 0);
 	assert_int_equal(assent_get(several, "g", &result, NULL), 0);
 	assert_string_equal(script.asked, "GG");
@@ -256,8 +266,8 @@ static void it_grows(void **state)
 	struct assent_result result;
 
 	(void)state;
-	script = (struct script){.put = {{202, "{\"gid\":\"g\",\"outcome\":\"pending\"}"}},
-	                         .post = {{502, NOT_READY}, {200, STANDS("pending")}}};
+	play((struct script){.put = {{202, "{\"gid\":\"g\",\"outcome\":\"pending\"}"}},
+	                     .post = {{502, NOT_READY}, {200, STANDS("pending")}}});
 	assert_int_equal(assent_begin(client, txn, &result, NULL), 0);
 	assert_string_equal(script.body, "{\"gid\":\"g\",\"mode\":\"2pc\",\"timeout_ms\":5000,"
 	                                 "\"interactive\":true}");
@@ -276,12 +286,12 @@ static void a_word_that_came_too_late(void **state)
 	struct assent_error err;
 
 	(void)state;
-	script = (struct script){.post = {{409, "{\"code\":\"wrong_state\"}"}},
-	                         .get = {{200, STANDS("aborted")}}};
+	play((struct script){.post = {{409, "{\"code\":\"wrong_state\"}"}},
+	                     .get = {{200, STANDS("aborted")}}});
 	assert_int_equal(assent_request_commit(client, "g", 0, &result, &err), ASSENT_E_REFUSED);
 	assert_int_equal(err.http_status, 409);
 	assert_string_equal(result.outcome, "aborted");
-	script = (struct script){.post = {{404, "{\"code\":\"unknown_transaction\"}"}}};
+	play((struct script){.post = {{404, "{\"code\":\"unknown_transaction\"}"}}});
 	assert_int_equal(assent_request_rollback(client, "g", 0, &result, &err), ASSENT_E_REFUSED);
 	assert_string_equal(result.outcome, "");
 	assert_string_equal(script.asked, "O");
@@ -304,19 +314,11 @@ static void headers_for_ones_own_client(void **state)
 	struct assent_error err;
 
 	(void)state;
-	/* What is said about another transaction is no answer. */
-	script = (struct script){.get = {{200, "{\"gid\":\"h\",\"cluster\":\"c0ffee00\","
-	                                       "\"decision\":\"pending\"}"}}};
-	assert_int_equal(assent_client_set_patience(fresh, 50, &err), 0);
 	assert_int_equal(assent_branch_headers(fresh, txn, &attempt, note_header, headers, &err),
 	                 ASSENT_E_INVALID);
 	attempt.op = "try";
-	assert_int_equal(assent_branch_headers(fresh, txn, &attempt, note_header, headers, &err),
-	                 ASSENT_E_UNREACHABLE);
-	assert_string_equal(headers, "");
-	script = (struct script){.get = {{200, "{\"gid\":\"g\",\"cluster\":\"c0ffee00\","
-	                                       "\"decision\":\"pending\"}"}}};
-	assert_int_equal(assent_client_set_patience(fresh, 5000, &err), 0);
+	play((struct script){.get = {{200, "{\"gid\":\"g\",\"cluster\":\"c0ffee00\","
+	                                   "\"decision\":\"pending\"}"}}});
 	for (attempt.number = 1; attempt.number <= 2; attempt.number++) {
 		*headers = '\0';
 		assert_int_equal(
@@ -328,6 +330,16 @@ static void headers_for_ones_own_client(void **state)
 	                             "Assent-Timeout-Ms=900;"
 	                             "Idempotency-Key=\"c0ffee00/g/b/try\";");
 	assert_string_equal(script.asked, "G");
+	assent_client_free(fresh);
+	/* What is said about another transaction is no answer. */
+	fresh = assent_client_new(assent_server_url(server), NULL);
+	*headers = '\0';
+	play((struct script){.get = {{200, "{\"gid\":\"h\",\"cluster\":\"c0ffee00\","
+	                                   "\"decision\":\"pending\"}"}}});
+	assert_int_equal(assent_client_set_patience(fresh, 50, &err), 0);
+	assert_int_equal(assent_branch_headers(fresh, txn, &attempt, note_header, headers, &err),
+	                 ASSENT_E_UNREACHABLE);
+	assert_string_equal(headers, "");
 	assent_client_free(fresh);
 	assent_txn_free(txn);
 }
@@ -353,9 +365,9 @@ static void a_try_is_judged(void **state)
 	assert_int_equal(
 	    assent_txn_add_branch(txn, "a", assent_server_url(server), " [19.990]", NULL), 0);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		script = (struct script){
+		play((struct script){
 		    .get = {{200, "{\"gid\":\"g\",\"cluster\":\"c\",\"decision\":\"pending\"}"}},
-		    .post = {{503, ""}, {cases[i].status, cases[i].body}}};
+		    .post = {{503, ""}, {cases[i].status, cases[i].body}}});
 		assert_int_equal(assent_try(client, txn, 30000, reply, &err), cases[i].vote);
 		assert_string_equal(script.body, " [19.990]");
 		assert_int_equal(assent_reply_status(reply), cases[i].status);
@@ -375,56 +387,71 @@ static void *run(void *arg)
 
 static int setup(void **state)
 {
+	(void)state;
+	return fixture_start() ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	fixture_stop();
+	return 0;
+}
+
+/* For each test one of its own, which what is late for another does not reach. */
+static int start(void **state)
+{
 	static const char path[] = "/v1/transactions/g";
-	struct assent_server_options options = {.listen = "127.0.0.1:0"};
+	static const char *const posts[] = {"/v1/transactions/g/branches",
+	                                    "/v1/transactions/g/commit",
+	                                    "/v1/transactions/g/rollback", "/try"};
+	struct assent_server_options options = {
+	    .listen = "127.0.0.1:0", .n_first = 1, .n_second = 1, .n_route = 2};
+	int rc;
 
 	(void)state;
-	if (!fixture_start())
-		return -1;
 	options.database = fixture_conninfo();
 	server = assent_server_new(&options, NULL);
-	if (!server || assent_server_route(server, "PUT", path, answer_put, NULL, NULL) ||
-	    assent_server_route(server, "GET", path, answer_get, NULL, NULL) ||
-	    assent_server_route(server, "GET", "/v1/transactions/g/decision", answer_get, NULL,
-	                        NULL) ||
-	    assent_server_route(server, "POST", "/v1/transactions/g/branches", answer_post, NULL,
-	                        NULL) ||
-	    assent_server_route(server, "POST", "/v1/transactions/g/commit", answer_post, NULL,
-	                        NULL) ||
-	    assent_server_route(server, "POST", "/v1/transactions/g/rollback", answer_post, NULL,
-	                        NULL) ||
-	    assent_server_route(server, "POST", "/try", answer_post, NULL, NULL) ||
-	    assent_server_start(server, NULL))
+	if (!server)
+		return -1;
+	rc = assent_server_route(server, "PUT", path, answer_put, NULL, NULL) ||
+	     assent_server_route(server, "GET", path, answer_get, NULL, NULL) ||
+	     assent_server_route(server, "GET", "/v1/transactions/g/decision", answer_get, NULL,
+	                         NULL);
+	for (size_t i = 0; i < sizeof(posts) / sizeof(posts[0]) && !rc; i++)
+		rc = assent_server_route(server, "POST", posts[i], answer_post, NULL, NULL);
+	if (rc || assent_server_start(server, NULL))
 		return -1;
 	client = assent_client_new(assent_server_url(server), NULL);
 	return client ? pthread_create(&runner, NULL, run, server) : -1;
 }
 
-static int teardown(void **state)
+static int stop(void **state)
 {
 	(void)state;
 	assent_client_free(client);
 	assent_server_stop(server);
 	pthread_join(runner, NULL);
 	assent_server_free(server);
-	fixture_stop();
 	return 0;
 }
+
+#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, start, stop)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(a_submission_is_repeated_until_taken),
-	    cmocka_unit_test(a_submission_in_doubt_is_looked_up),
-	    cmocka_unit_test(a_graph_and_options_are_written),
-	    cmocka_unit_test(tries_are_bounded),
-	    cmocka_unit_test(errors_are_told_apart),
-	    cmocka_unit_test(the_end_is_waited_for),
-	    cmocka_unit_test(a_dead_address_is_passed_over),
-	    cmocka_unit_test(it_grows),
-	    cmocka_unit_test(a_word_that_came_too_late),
-	    cmocka_unit_test(headers_for_ones_own_client),
-	    cmocka_unit_test(a_try_is_judged),
+	    WITH_SERVER(a_submission_is_repeated_until_taken),
+	    WITH_SERVER(a_submission_in_doubt_is_looked_up),
+	    WITH_SERVER(a_graph_and_options_are_written),
+	    WITH_SERVER(tries_are_bounded),
+	    WITH_SERVER(errors_are_told_apart),
+	    WITH_SERVER(the_end_is_waited_for),
+	    WITH_SERVER(a_dead_address_is_passed_over),
+	    WITH_SERVER(it_grows),
+	    WITH_SERVER(a_word_that_came_too_late),
+	    WITH_SERVER(headers_for_ones_own_client),
+	    WITH_SERVER(a_try_is_judged),
 	};
 
 	return cmocka_run_group_tests_name("sdk_client", tests, setup, teardown);
