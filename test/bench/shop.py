@@ -25,7 +25,8 @@ class Shop:
     def __init__(self, guard, assentd):
         self.services = []
         for name, rows in (("stock", GOODS), ("account", MONEY)):
-            service = Service(guard, name, assentd.database(name)).start()
+            service = Service(guard, name, assentd.database(name),
+                              args=["--coordinator", assentd.url]).start()
             service.db.query(rows)
             service.db.query("VACUUM ANALYZE " + name)
             self.services.append(service)

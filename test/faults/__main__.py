@@ -91,20 +91,21 @@ def table(world, book, injector, found):
     by = {}
     for plan in book.plans.values():
         row = found.txns.get(found.gid_of.get(plan.handle, plan.gid))
-        line = by.setdefault(plan.kind, {"sent": 0, "committed": 0, "aborted": 0, "not stored": 0,
-                                         "undone": 0, "told": 0})
+        line = by.setdefault(plan.kind, {"sent": 0, "committed": 0, "aborted": 0, "mixed": 0,
+                                         "not stored": 0, "undone": 0, "told": 0})
         line["sent"] += 1
         outcome = row[1] if row else "not stored"
         line[outcome] = line.get(outcome, 0) + 1
         line["undone"] += any(w.key in found.effects and found.effects[w.key].undone
                               for w in plan.works)
         line["told"] += book.known(plan.handle) in ("committed", "aborted")
-    print("\n%-15s %8s %10s %8s %8s %11s %14s" % (
-        "transactions", "sent", "committed", "aborted", "undone", "not stored", "outcome told"))
+    print("\n%-15s %8s %10s %8s %8s %8s %11s %14s" % (
+        "transactions", "sent", "committed", "aborted", "mixed", "undone", "not stored",
+        "outcome told"))
     for kind, n in sorted(by.items()):
-        print("%-15s %8d %10d %8d %8d %11d %14d" % (
-            kind, n["sent"], n["committed"], n["aborted"], n["undone"], n["not stored"],
-            n["told"]))
+        print("%-15s %8d %10d %8d %8d %8d %11d %14d" % (
+            kind, n["sent"], n["committed"], n["aborted"], n["mixed"], n["undone"],
+            n["not stored"], n["told"]))
     print("\n%-20s %8s" % ("faults", "survived"))
     for kind, n in sorted(injector.counts.items()):
         print("%-20s %8d" % (kind, n))
@@ -112,6 +113,7 @@ def table(world, book, injector, found):
         print("%-10s started %4d times, %d starts failed, at most %d MiB, %d descriptors" % (
             name, keeper.generation + 1, keeper.starts_failed, keeper.hwm_kib // 1024,
             world.fds[name]))
+    print("branches of three-phase commits that ended by themselves: %d" % found.alone)
     print("answers %d, lost %d" % (
         sum(1 for t in book.told.values() for e in t if e.status),
         sum(1 for t in book.told.values() for e in t if not e.status)))

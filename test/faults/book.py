@@ -49,6 +49,7 @@ class Plan:
     refused: bool = False  # a branch of it asks for more than there is
     mode: str = "2pc"
     undo_confirms: bool = False  # on_confirm_failure is `cancel`
+    waits: bool = False  # on_timeout is `wait`: no branch ends by itself on a guess
     request: tuple = None  # method, path, body, headers: to be repeated byte for byte
 
 

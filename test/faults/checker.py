@@ -13,12 +13,14 @@ Finding = namedtuple("Finding", "name handle text")
 # How far a transaction is, as an answer shows it. The end may be told before it is stored: after
 # that a crash shows it as being delivered again, with the same outcome.
 RANK = {"active": 0, "preparing": 1, "one_phase": 1, "arbitrating": 1, "trying": 1, "running": 1,
+        "asking": 1, "pre_committing": 1, "pre_aborting": 1,
         "committing": 2, "aborting": 2, "confirming": 2, "cancelling": 2, "compensating": 2,
         "committed": 2, "aborted": 2, "mixed": 2}
 OUTCOME_OF = {"commit": "committed", "abort": "aborted"}
 # What is told to participants only with that outcome. A confirm may be undone if that was agreed.
 OUTCOME_TOLD = {"commit": "committed", "confirm": "committed", "rollback": "aborted",
-                "cancel": "aborted", "compensate": "aborted"}
+                "cancel": "aborted", "compensate": "aborted", "do_commit": "committed",
+                "abort": "aborted", "pre_abort": "aborted"}
 
 
 def check(world, book, found):
@@ -32,8 +34,18 @@ def check(world, book, found):
         findings += _effects(plan, gid, row, found, expected)
     findings += _unexplained(found, expected, book)
     findings += _sums(world, found)
-    findings += _left(world, found)
+    findings += _left(world, book, found)
     return findings
+
+
+def may_mix(plan):
+    """A participant of a three-phase commit that may commit without having reached anybody; then
+    somebody is told."""
+    return plan.mode == "3pc" and not plan.waits
+
+
+def _is_mixed(plan, row):
+    return bool(row) and row[1] == "mixed" and may_mix(plan)
 
 
 def _claims(event):
@@ -48,10 +60,11 @@ def _claims(event):
 def _told(plan, gid, row, events, found):
     handle = plan.handle
     ended = {o for o in map(_claims, events) if o in ENDED}
-    if len(ended) > 1:
+    if len(ended - {"mixed"} if _is_mixed(plan, row) else ended) > 1:
         yield Finding("outcome changed", handle, "told %s" % sorted(ended))
     for outcome in ended:
-        if row and row[1] != outcome:
+        # The decision is told before all have carried it out, or said that they have not.
+        if row and row[1] != outcome and not _is_mixed(plan, row):
             yield Finding("outcome contradicted", handle, "told %s, stored %s" % (outcome, row[1]))
     # Only what was known before a request was sent binds its answer.
     stored_at = min((e.got for e in events if e.state or _claims(e)), default=None)
@@ -108,6 +121,10 @@ def _stored(plan, gid, row, found):
     state, outcome, ended = row
     if not ended:
         yield Finding("unfinished", plan.handle, "%s is still %s" % (gid, state))
+    if _is_mixed(plan, row):
+        if gid not in {alert[3] for alert in found.alerts}:
+            yield Finding("mixed without alert", plan.handle, "nobody was told")
+        return
     if outcome == "mixed" or outcome not in ENDED:
         yield Finding("mixed", plan.handle, "outcome %s" % outcome)
     if api is None or api[:2] != (state, outcome) or OUTCOME_OF.get(decision) != outcome:
@@ -135,6 +152,8 @@ def _stands(mode, ops):
     did = {op for op, maker in ops.items() if op == maker}
     if mode == "2pc":
         return ops.get("prepare") in ("prepare", "commit")
+    if mode == "3pc":
+        return ops.get("pre_commit") == "pre_commit"
     if mode == "saga":
         return "action" in did and "compensate" not in did
     if "cancel" in did or "try" not in did:
@@ -146,6 +165,8 @@ def _effects(plan, gid, row, found, expected):
     have = found.branches.get(gid, {}) if row else {}
     for work in plan.works:
         wanted = bool(row) and row[1] == "committed" and work.branch in have
+        if _is_mixed(plan, row):
+            wanted = have.get(work.branch) in ("committed", "heuristic_committed")
         expected[work.key] = plan.handle
         effect = found.effects.get(work.key, Effect())
         seen = "%s: %s, stored: %s" % (work.key, effect, row)
@@ -189,7 +210,9 @@ def _sums(world, found):
             yield Finding("held and left", None, "%s %s: %d" % (service, row, n))
 
 
-def _left(world, found):
+def _left(world, book, found):
+    mixed = {found.gid_of.get(p.handle, p.gid) for p in book.plans.values()
+             if _is_mixed(p, found.txns.get(found.gid_of.get(p.handle, p.gid)))}
     for database, name in found.prepared:
         yield Finding("prepared and left", None, "%s in %s" % (name, database))
     owners = [lock for lock in found.locks if lock[0] == "assent"]
@@ -200,7 +223,7 @@ def _left(world, found):
             yield Finding("lock left", None, "%s" % (lock,))
     for session in found.sessions:
         yield Finding("transaction left open", None, "%s" % (session,))
-    for alert in found.alerts:
+    for alert in (a for a in found.alerts if a[3] not in mixed):
         yield Finding("alert open", None, "%s" % (alert,))
     for line in found.log_lines:
         yield Finding("log", None, line)

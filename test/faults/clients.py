@@ -192,11 +192,11 @@ class Shopper(threading.Thread):
 
     def coordinated(self, keyed=False):
         dice, handle = self.dice, "t-%d" % self.book.number()
-        kind = dice.choices(("coordinated", "tcc", "tcc undone", "saga", "saga forward"),
-                            (9, 3, 3, 5, 2))[0]
+        kind = dice.choices(("coordinated", "3pc", "3pc wait", "tcc", "tcc undone", "saga",
+                             "saga forward"), (9, 4, 3, 3, 3, 5, 2))[0]
         mode = {"coordinated": "2pc"}.get(kind, kind.split()[0])
         refused = kind != "saga forward" and dice.random() < 0.12
-        n = dice.choice((1, 2, 2, 3))
+        n = dice.choice((2, 2, 3) if mode == "3pc" else (1, 2, 2, 3))
         works = self.works(n, refused, mode == "saga" and n > 1 and dice.random() < 0.5)
         body = self.body(handle, dice.choice((300, 2000, 15000, 15000)), mode,
                          branches=self.branches(works, mode))
@@ -208,6 +208,11 @@ class Shopper(threading.Thread):
                 dice.choice(body["branches"])["ops"] = {"confirm": NOBODY}
         elif kind == "saga forward":
             body["recovery"] = "forward"
+        elif mode == "3pc":
+            body["phase_timeout_ms"] = dice.choice((500, 1000, 3000))
+            body["hold_ms"] = dice.choice((2, 3)) * body["phase_timeout_ms"]
+            for branch in body["branches"] if kind == "3pc wait" else ():
+                branch["on_timeout"] = "wait"
         path, headers = "/v1/transactions", self.prefer()
         if keyed:
             headers["Idempotency-Key"] = '"%s"' % handle
@@ -215,7 +220,7 @@ class Shopper(threading.Thread):
             path += "/" + handle
         self.submit(self.book.plan(Plan(
             handle, "one phase" if mode == "2pc" and n == 1 else kind, works,
-            None if keyed else handle, refused, mode, kind == "tcc undone",
+            None if keyed else handle, refused, mode, kind == "tcc undone", kind == "3pc wait",
             request=("POST" if keyed else "PUT", path, json.dumps(body), headers))))
 
     def keyed(self):
@@ -310,7 +315,7 @@ class Shopper(threading.Thread):
 
     def order(self):
         number, dice = self.book.number(), self.dice
-        mode = dice.choice(("2pc", "tcc", "saga"))
+        mode = dice.choice(("2pc", "3pc", "tcc", "saga"))
         coupon = [self.coupon("coupon")] if mode == "saga" and dice.random() < 0.5 else []
         if coupon and dice.random() < 0.1:
             coupon = [coupon[0].of_the_poor()]

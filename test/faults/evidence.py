@@ -27,6 +27,7 @@ class Evidence:
     barrier: dict = field(default_factory=dict)  # (service, gid, branch) -> {op: made_by}
     api: dict = field(default_factory=dict)  # gid -> (state, outcome, {branch: state}) or None
     decisions: dict = field(default_factory=dict)  # gid -> (decision, presumed)
+    alone: int = 0  # branches that ended without the coordinator
     prepared: list = field(default_factory=list)
     locks: list = field(default_factory=list)
     sessions: list = field(default_factory=list)
@@ -71,6 +72,8 @@ def _databases(world, found):
         for gid, branch, op, maker in db.query(
                 "SELECT gid, branch, op, made_by FROM assent_participant.barrier"):
             found.barrier.setdefault((service, gid, branch), {})[op] = maker
+        found.alone += db.value("SELECT count(*) FROM assent_participant.branch"
+                                " WHERE heuristic IS NOT NULL")
     db = world.assentd.db
     found.prepared = db.query("SELECT database, gid FROM pg_prepared_xacts")
     found.locks = db.query(

@@ -19,10 +19,11 @@ from harness.guard import Guard
 from harness.wait import wait_until
 
 
-KINDS = {"one phase", "coordinated", "interactive", "order 2pc", "order tcc", "order saga", "tcc",
-         "tcc undone", "tcc interactive", "saga", "saga forward"}
+KINDS = {"one phase", "coordinated", "interactive", "order 2pc", "order 3pc", "order tcc",
+         "order saga", "3pc", "3pc wait", "tcc", "tcc undone", "tcc interactive", "saga",
+         "saga forward"}
 WANTED = {("committed", "coordinated"): 20, ("aborted", "interactive"): 4,
-          ("committed", "tcc"): 4, ("aborted", "tcc interactive"): 4, ("committed", "saga"): 4}
+          ("committed", "3pc"): 4, ("committed", "3pc wait"): 4, ("committed", "tcc"): 4, ("aborted", "tcc interactive"): 4, ("committed", "saga"): 4}
 
 
 class Scene:
@@ -223,6 +224,35 @@ def mixed(scene):
     return plan
 
 
+def mixed_in_3pc(scene):
+    """No branch may have ended on a guess."""
+    plan = scene.pick("committed", "3pc wait")
+    scene.coordinator("UPDATE assent.txn SET state = 7, outcome = 3 WHERE gid = %s", plan.gid)
+    return plan
+
+
+def mixed_without_alert(scene):
+    plan = scene.pick("committed", "3pc")
+    scene.coordinator("UPDATE assent.txn SET state = 7, outcome = 3 WHERE gid = %s", plan.gid)
+    return plan
+
+
+def barrier_contradicts_in_3pc(scene):
+    plan = scene.pick("committed", "3pc")
+    scene.service("stock", "DELETE FROM assent_participant.barrier WHERE gid = %s", plan.gid)
+    return plan
+
+
+def effect_lost_in_3pc(scene):
+    """The branch has committed in a mixed transaction, and there is nothing of it."""
+    plan = scene.pick("committed", "3pc")
+    scene.coordinator("UPDATE assent.txn SET state = 7, outcome = 3 WHERE gid = %s", plan.gid)
+    work = scene.stock_work(plan)
+    scene.service("stock", "DELETE FROM effect WHERE row = %s AND amount = %s", work.row,
+                  work.amount)
+    return plan
+
+
 def effect_unexplained(scene):
     scene.service("stock", "UPDATE stock SET n = n - 1 WHERE sku = 'sku1'")
 
@@ -285,7 +315,8 @@ PLANTS = (outcome_contradicted, outcome_changed, stored_and_lost, stored_and_den
           stored_and_presumed, went_back, enlisted_and_lost, refused_and_enlisted, unfinished,
           effect_lost, effect_doubled, effect_of_nothing, undone_twice, held_and_left,
           barrier_contradicts, barrier_contradicts_in_tcc, barrier_contradicts_in_saga,
-          history_contradicts, history_contradicts_in_tcc, mixed, effect_unexplained,
+          history_contradicts, history_contradicts_in_tcc, mixed, mixed_in_3pc,
+          mixed_without_alert, barrier_contradicts_in_3pc, effect_lost_in_3pc, effect_unexplained,
           transaction_unexplained, sum_broken, prepared_and_left, lock_left,
           transaction_left_open, alert_open, died, memory, descriptors, log)
 
