@@ -45,7 +45,7 @@ class Installed:
         self.stage = stage + self.prefix
         shutil.copytree(self.stage, self.prefix, symlinks=True)
         self.env = dict(os.environ, PKG_CONFIG_PATH=self.libdir + "/pkgconfig",
-                        LD_LIBRARY_PATH=self.libdir)
+                        LD_LIBRARY_PATH=self.libdir, PATH=self.prefix + "/bin:" + os.environ["PATH"])
 
     def sh(self, command, **kw):
         return run("/bin/sh", "-euc", command, env=self.env, **kw).stdout
@@ -63,7 +63,7 @@ def installed(session_guard):
 def test_everything_is_in_its_place(installed):
     found = set(files(installed.prefix))
     lib = "lib/" + MULTIARCH
-    assert {"bin/assentd", "include/assent.h", lib + "/libassent.a", lib + "/libassent.so",
+    assert {"bin/assent", "bin/assentd", "include/assent.h", lib + "/libassent.a", lib + "/libassent.so",
             lib + "/libassent.so.0", lib + "/libassent.so.0.1.0", lib + "/pkgconfig/assent.pc",
             "share/assent/sql/participant/001_init.sql", "share/man/man3/assent.3",
             "share/man/man3/assent_submit.3", "share/man/man8/assentd.8"} <= found
@@ -152,7 +152,7 @@ def test_the_readme_as_printed(installed, fresh, guard):
     port = free_port()
     for ours, theirs in (("7481", str(port)), ("http://127.0.0.1:7470", fresh.url)):
         commands = commands.replace(ours, theirs)
-    *commands, export, serve, start = commands.splitlines()
+    *commands, export, serve, start, check = commands.splitlines()
     for command in commands:
         installed.sh(command, cwd=here)
     stock = guard.spawn("stock", ["/bin/sh", "-c", "cd %s && %s && exec env %s" % (
@@ -161,12 +161,15 @@ def test_the_readme_as_printed(installed, fresh, guard):
     for _ in range(2):
         assert installed.sh(start, cwd=here) == "order-42: committed\n", stock.last_lines()
     stored = fresh.database("stock")
-    assert stored.value("SELECT n FROM stock") == 98
-    for i, payload in enumerate(({"sku": "coffee", "n": 1}, {"sku": "tea", "n": 99}, {"sku": "tea"})):
+    assert stored.value("SELECT n FROM stock") == 998
+    for i, payload in enumerate(({"sku": "coffee", "n": 1}, {"sku": "tea", "n": 999}, {"sku": "tea"})):
         body = {"mode": "2pc", "branches": [{
             "id": "s", "participant": "http://127.0.0.1:%d/stock" % port, "payload": payload}]}
         assert fresh.client.put("order-%d" % i, body, wait=10)["outcome"] == "aborted"
-    assert (stored.value("SELECT n FROM stock"), stored.prepared()) == (98, [])
+    assert (stored.value("SELECT n FROM stock"), stored.prepared()) == (998, [])
+    checked = installed.sh(check, cwd=here)
+    assert re.search(r"^[3-9]\d passed, 0 failed", checked, re.M), checked
+    assert stored.prepared() == []
     stock.terminate()
     wait_until(lambda: not stock.running(), 20, "the service to end")
 
