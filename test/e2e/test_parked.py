@@ -81,12 +81,12 @@ def test_requests_about_a_parked_one(small, part, dying, gid):
 
 def test_an_undecided_intent_is_parked_as_well(small, part, dying, gid):
     """No deadline ends it: it must fill no node either, and pending is pending."""
-    later = Answer(503, headers={"Retry-After": "600"})
     dying.on("dead", "pre_commit", Answer(409))
-    dying.on("dead", "abort", later)
+    dying.on("dead", "abort", Answer(503))
     part.on("a", "abort", Answer(409, '{"outcome":"pre_committed"}'), Answer(200))
     branches = [part.branch("a"), dying.branch("dead")]
-    small.client.put(gid, {"mode": "3pc", "retry": RETRY, "branches": branches})
+    small.client.put(gid, {"mode": "3pc", "retry": dict(RETRY, initial_ms=60000),
+                           "branches": branches})
     wait_until(lambda: parked(small) == 1, 20, "it to be parked")
     txn = small.client.txn(gid)
     assert (txn["state"], txn["outcome"]) == ("pre_aborting", "pending")
