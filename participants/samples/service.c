@@ -70,8 +70,10 @@ static int serve(struct service *service)
 	struct assent_server *server;
 	int rc = EXIT_FAILURE;
 
-	service->options.on_tick = on_tick;
-	service->options.tick_ctx = service;
+	if (!service->options.on_tick) {
+		service->options.on_tick = on_tick;
+		service->options.tick_ctx = service;
+	}
 	server = assent_server_new(&service->options, &err);
 	if (!server || add_all(service, server, &err) || assent_server_start(server, &err)) {
 		fprintf(stderr, "%s: %s\n", service->name, err.text);

@@ -76,7 +76,9 @@ static void ticked(const struct assent_tick_report *report, const struct assent_
 	struct ledger *ledger = ctx;
 
 	(void)report;
-	if (!err)
+	if (err)
+		fprintf(stderr, "ledger: %s\n", err->text);
+	else
 		atomic_fetch_add(&ledger->n_tick, 1);
 }
 
@@ -151,15 +153,16 @@ static int add(struct service *service, struct assent_server *server, struct ass
 int main(int argc, char **argv)
 {
 	struct ledger ledger = {0};
-	struct service service = {
-	    .name = "ledger",
-	    .options = {.on_tick = ticked, .tick_ctx = &ledger, .tick_ms = 3600000, .retry_ms = 1},
-	    .tables = tables,
-	    .add = add,
-	    .ctx = &ledger};
-	const struct service_option more[] = {{"coordinator", &service.options.coordinators},
-	                                      {"tick", &ledger.tick_ms},
-	                                      {NULL, NULL}};
+	struct service service = {.name = "ledger",
+	                          .options = {.on_tick = ticked,
+	                                      .tick_ctx = &ledger,
+	                                      .tick_ms = 3600000,
+	                                      .retry_ms = 1,
+	                                      .keep_s = -1},
+	                          .tables = tables,
+	                          .add = add,
+	                          .ctx = &ledger};
+	const struct service_option more[] = {{"tick", &ledger.tick_ms}, {NULL, NULL}};
 	int rc;
 
 	service.more = more;

@@ -58,7 +58,8 @@ class Txn:
         self.pre_committing, self.intent, self.found = False, False, False
         self.vouched, self.wrong = set(), []
         self.calls_left = self.rng.randrange(1, 14)
-        self.hold_ms = self.rng.choice((0, 10, 300))
+        # One may be late: it has told its peer, and not ended, when the coordinator is back.
+        self.hold_ms = {b: self.rng.choice((0, 10, 300, 600000)) for b in BRANCHES}
 
     def order(self):
         return self.rng.sample(BRANCHES, 2)
@@ -69,7 +70,7 @@ class Txn:
         late = self.rng.random() < 0.5
         if self.calls_left == 0 and not late:
             raise Died
-        answer = self.world.call(branch, self.gid, op, self.hold_ms, self.rng)
+        answer = self.world.call(branch, self.gid, op, self.hold_ms[branch], self.rng)
         if self.calls_left == 0:
             raise Died
         return answer
@@ -85,6 +86,8 @@ class Txn:
         self.silent = False
         if self.decision is None and not self.pre_committing:
             self.decision = "abort"  # nobody has been sent pre_commit
+        elif self.decision is None and not self.found and self.rng.random() < 0.5:
+            self.intent = True  # the phase's deadline
         self.decide()
         self.tell()
 

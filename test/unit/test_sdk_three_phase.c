@@ -401,6 +401,52 @@ static void two_pre_commits_do_it_once(void **state)
 	assert_committed("t");
 }
 
+/* Calls wait for a row by slices, and stand in line anew after each. */
+static const char repetition_is_first[] =
+    "WITH w AS (SELECT query, waitstart FROM pg_locks l JOIN pg_stat_activity USING (pid)"
+    "            WHERE NOT granted)"
+    " SELECT count(*) FROM w o JOIN w s ON o.waitstart < s.waitstart"
+    "  WHERE o.query LIKE '%%open_branch%%' AND s.query LIKE '%%settle%%'";
+
+/* PREPARE TRANSACTION has come before the result is kept, and the repetition in between. */
+static void a_repetition_has_the_result(void **state)
+{
+	PGconn *holder = fixture_connect();
+	struct caller a, b;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		time_t until = time(NULL) + DEADLINE_S;
+		char gid[16], sql[128];
+
+		snprintf(gid, sizeof(gid), "res%d", i);
+		assert_int_equal(doing(gid, "can_commit"), 200);
+		fixture_exec(conn, "SELECT pg_advisory_lock(1)");
+		start(&a, gid, "pre_commit", "SELECT pg_advisory_xact_lock(1)");
+		a.business.result = "{\"n\":1}";
+		wait_until_waiting(1);
+		fixture_exec(holder, "BEGIN");
+		snprintf(sql, sizeof(sql),
+		         "SELECT FROM assent_participant.branch WHERE gid = '%s' FOR UPDATE", gid);
+		fixture_exec(holder, sql);
+		fixture_exec(conn, "SELECT pg_advisory_unlock(1)");
+		while (fixture_prepared(conn) == 0)
+			assert_true(time(NULL) < until);
+		start(&b, gid, "pre_commit", NULL);
+		while (fixture_number(conn, repetition_is_first) == 0)
+			assert_true(time(NULL) < until);
+		fixture_exec(holder, "COMMIT");
+		pthread_join(a.thread, NULL);
+		pthread_join(b.thread, NULL);
+		assert_int_equal(a.status, 200);
+		assert_int_equal(b.status, 200);
+		assert_string_equal(a.body, "{\"n\":1}");
+		assert_string_equal(b.body, "{\"n\":1}");
+		assert_int_equal(doing(gid, "abort"), 200);
+	}
+	PQfinish(holder);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -436,6 +482,7 @@ int main(void)
 	    cmocka_unit_test(pre_commit_gives_way_to_what_came_during_its_work),
 	    cmocka_unit_test(a_poll_that_came_first_wins),
 	    cmocka_unit_test(two_pre_commits_do_it_once),
+	    cmocka_unit_test(a_repetition_has_the_result),
 	};
 
 	return cmocka_run_group_tests_name("sdk_three_phase", tests, setup, teardown);
