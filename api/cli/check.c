@@ -49,6 +49,7 @@ static void finish(struct run *run)
 	for (size_t i = 0; i < run->n_exchange; i++)
 		exchange_free(run->exchange[i]);
 	free(run->exchange);
+	free(run->probed);
 	while ((b = run->branches)) {
 		run->branches = b->next;
 		free(b);

@@ -77,7 +77,7 @@ struct run {
 	struct rule rule[RULES_MAX];
 	struct result result[RULES_MAX + 2]; /* and two about all answers */
 	size_t n_rule, n_result;
-	struct buf probed;
+	char *probed; /* what --probe printed last, when nothing was committed since */
 	bool stopped; /* the user interrupted it */
 };
 

@@ -145,7 +145,7 @@ class Wrong(Participant):
         if call.op == "restart":
             return self.restart()
         if call.op == "left":
-            return Answer(200, str(self.left))
+            return Answer(200, "goods:\n%d\n" % self.left)
         answer = self.answer(call)
         if self.has("answers.json") and answer.status == 200 and answer.body:
             answer.body = b"it is done"
