@@ -13,16 +13,8 @@ CREATE TABLE assent_participant.mark (
 	seen pg_snapshot NOT NULL
 );
 
--- Whether the row's transaction had ended by then. Rows know 32 bits of its number; those that are
--- too old for them are frozen.
-CREATE FUNCTION assent_participant.had_ended(p_xmin xid, p_seen pg_snapshot) RETURNS boolean
-LANGUAGE sql AS $$
-	SELECT pg_visible_in_snapshot(
-		greatest(3, pg_current_xact_id()::text::bigint - age(p_xmin))::text::xid8, p_seen);
-$$;
-
 -- Clears away at most p_batch branches of which nothing has happened for p_older_than_s seconds, and
--- says how many there were. What stays, however old:
+-- says how many there were; p_batch when there may be more. What stays, however old:
 --   a branch that is prepared: its row is not to be seen, and its facts lead to it
 --   a try that was neither confirmed nor cancelled: the cancel would find nothing to give back
 --   a branch of a three-phase commit without a decision
@@ -32,6 +24,8 @@ CREATE FUNCTION assent_participant.purge(p_older_than_s int, p_batch int) RETURN
 LANGUAGE plpgsql AS $$
 DECLARE
 	edge timestamptz := now() - p_older_than_s * interval '1 s';
+	-- Rows know 32 bits of their transaction's number: age() counts back from this one.
+	latest bigint := pg_current_xact_id()::text::bigint;
 	old pg_snapshot;
 	n int;
 	n_facts int;
@@ -41,6 +35,8 @@ BEGIN
 	END IF;
 	-- What is lost of it in a crash is done again.
 	PERFORM set_config('synchronous_commit', 'off', true);
+	-- A batch takes less time than to compile it.
+	PERFORM set_config('jit', 'off', true);
 	-- The latest that is old enough, and no more than some twenty that will be.
 	SELECT m.seen INTO old FROM assent_participant.mark m
 	 WHERE m.at <= edge ORDER BY m.at DESC LIMIT 1;
@@ -54,27 +50,30 @@ BEGIN
 		RETURN 0;
 	END IF;
 
-	WITH gone AS MATERIALIZED (
-		SELECT DISTINCT f.cluster, f.namespace, f.gid, f.branch FROM (
-			SELECT b.cluster, b.namespace, b.gid, b.branch
-			  FROM assent_participant.barrier b
-			 WHERE b.created_at < edge AND NOT EXISTS (
-				SELECT FROM assent_participant.barrier o
-				 WHERE (o.cluster, o.namespace, o.gid, o.branch)
-				     = (b.cluster, b.namespace, b.gid, b.branch)
-				   AND (o.created_at >= edge
-				        OR NOT assent_participant.had_ended(o.xmin, old)))
-			   AND (b.op <> 'try' OR b.made_by <> 'try' OR EXISTS (
-				SELECT FROM assent_participant.barrier o
-				 WHERE (o.cluster, o.namespace, o.gid, o.branch)
-				     = (b.cluster, b.namespace, b.gid, b.branch)
-				   AND o.op IN ('confirm', 'cancel')))
-			   AND NOT EXISTS (
-				SELECT FROM assent_participant.branch o
-				 WHERE (o.cluster, o.namespace, o.gid, o.branch)
-				     = (b.cluster, b.namespace, b.gid, b.branch)
-				   AND o.mode = '3pc' AND o.decision IS NULL)
-			 ORDER BY b.created_at LIMIT p_batch) f
+	-- Subqueries of one value, because they are never answered by reading the whole table.
+	WITH picked AS MATERIALIZED (
+		SELECT b.cluster, b.namespace, b.gid, b.branch
+		  FROM assent_participant.barrier b
+		 WHERE b.created_at < edge
+		   AND (b.op <> 'try' OR b.made_by <> 'try'
+		        OR (SELECT true FROM assent_participant.barrier o
+		             WHERE (o.cluster, o.namespace, o.gid, o.branch)
+		                 = (b.cluster, b.namespace, b.gid, b.branch)
+		               AND o.op IN ('confirm', 'cancel')
+		             LIMIT 1))
+		   AND (SELECT true FROM assent_participant.barrier o
+		         WHERE (o.cluster, o.namespace, o.gid, o.branch)
+		             = (b.cluster, b.namespace, b.gid, b.branch)
+		           AND (o.created_at >= edge OR NOT pg_visible_in_snapshot(
+		                greatest(3, latest - age(o.xmin))::text::xid8, old))
+		         LIMIT 1) IS NULL
+		   AND (SELECT true FROM assent_participant.branch o
+		         WHERE (o.cluster, o.namespace, o.gid, o.branch)
+		             = (b.cluster, b.namespace, b.gid, b.branch)
+		           AND o.mode = '3pc' AND o.decision IS NULL) IS NULL
+		 ORDER BY b.created_at LIMIT p_batch
+	), gone AS MATERIALIZED (
+		SELECT DISTINCT p.cluster, p.namespace, p.gid, p.branch FROM picked p
 	), facts AS (
 		DELETE FROM assent_participant.branch f USING gone g
 		 WHERE (f.cluster, f.namespace, f.gid, f.branch)
@@ -84,7 +83,8 @@ BEGIN
 		 WHERE (b.cluster, b.namespace, b.gid, b.branch)
 		     = (g.cluster, g.namespace, g.gid, g.branch)
 	)
-	SELECT count(*) INTO n FROM gone;
+	SELECT CASE WHEN (SELECT count(*) FROM picked) = p_batch THEN p_batch
+	            ELSE (SELECT count(*) FROM gone) END INTO n;
 
 	-- Facts without a row: what was refused, only read, or aborted under 3pc. The names are looked at first: a branch
 	-- that is committed between the two has a row, or will have.
@@ -93,12 +93,14 @@ BEGIN
 	), gone AS (
 		SELECT f.cluster, f.namespace, f.gid, f.branch
 		  FROM assent_participant.branch f
-		 WHERE f.created_at < edge AND assent_participant.had_ended(f.xmin, old)
+		 WHERE f.created_at < edge AND pg_visible_in_snapshot(
+			greatest(3, latest - age(f.xmin))::text::xid8, old)
 		   AND f.prepared_name NOT IN (SELECT name FROM names)
 		   AND (f.mode <> '3pc' OR f.decision IS NOT NULL)
-		   AND NOT EXISTS (SELECT FROM assent_participant.barrier b
-		                    WHERE (b.cluster, b.namespace, b.gid, b.branch)
-		                        = (f.cluster, f.namespace, f.gid, f.branch))
+		   AND (SELECT true FROM assent_participant.barrier b
+		         WHERE (b.cluster, b.namespace, b.gid, b.branch)
+		             = (f.cluster, f.namespace, f.gid, f.branch)
+		         LIMIT 1) IS NULL
 		 ORDER BY f.created_at LIMIT p_batch
 	)
 	DELETE FROM assent_participant.branch f USING gone g

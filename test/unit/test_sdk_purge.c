@@ -214,6 +214,17 @@ static void in_batches(void **state)
 	assert_int_equal(purged(2), 2);
 	assert_int_equal(purged(2), 1);
 	assert_int_equal(purged(2), 0);
+	/* With several rows each: there may be more as long as it is a whole batch. */
+	for (int i = 0; i < 3; i++) {
+		snprintf(gid, sizeof(gid), "pair-%d", i);
+		assert_int_equal(doing(gid, "try"), 200);
+		assert_int_equal(doing(gid, "confirm"), 200);
+		make_old(gid);
+	}
+	make_mark();
+	assert_int_equal(purged(4), 4);
+	assert_int_equal(purged(4), 1);
+	assert_int_equal(purged(4), 0);
 }
 
 /* The first time starts the clock; later ones do not start it anew each time. */
