@@ -407,9 +407,11 @@ class Start:
 
     def dies(self, at, when):
         self.crash.aim(at, when, from_start=True)
-        with pytest.raises(Exited):
+        try:
             self.service.start()
-        assert self.crash.died()
+        except Exited:
+            pass  # or a moment later, of what it does by itself
+        self.crash.wait()
 
 
 @pytest.mark.parametrize("name, first", [
