@@ -14,7 +14,7 @@ subject has done before with as many clients.
 
     make bench ARGS="--clients 1,16,64,64@half --seconds 10"
     make bench ARGS="--clients 64 --rate 1000,2000,3000"
-    make bench ARGS="--mode saga"                    or tcc, or tcc-interactive
+    make bench ARGS="--mode saga"                    or 3pc, tcc, tcc-interactive
     make bench ARGS=--budget                         where the time of one transaction goes
     make bench PARTICIPANTS=samples                  stock and account instead (shop.py)
     make bench ARGS="--against ../before/build"      two builds in turns: A B A B
@@ -41,11 +41,11 @@ from harness.guard import Guard  # noqa: E402
 from harness.process import cpu_seconds  # noqa: E402
 from harness.system import BUILD, Assentd  # noqa: E402
 
-MODES = {"2pc": "two-phase commit", "tcc": "try-confirm-cancel",
+MODES = {"2pc": "two-phase commit", "3pc": "three-phase commit", "tcc": "try-confirm-cancel",
          "saga": "saga, one step after the other",
          "tcc-interactive": "interactive try-confirm-cancel, tried by the client"}
 # The bare loop does the I/O of these: the same records, calls and rows of history.
-LIMIT_MODES = {"2pc", "tcc", "saga"}
+LIMIT_MODES = {"2pc", "3pc", "tcc", "saga"}
 
 
 def ratio(name):
@@ -58,6 +58,8 @@ GOALS = (
     ("2pc", 2, "64", "transactions a second", lambda r: r["per_second"], 6000, "at least"),
     ("2pc", 2, "64", "times the bare loop's CPU", ratio("cpu"), 1.3, "at most"),
     ("2pc", 2, "64", "commits per transaction", lambda r: r["commits_per_txn"], 0.2, "at most"),
+    ("3pc", 2, "64", "of the bare loop's throughput", ratio("per_second"), 0.75, "at least"),
+    ("3pc", 2, "64", "transactions a second", lambda r: r["per_second"], 4000, "at least"),
     ("2pc", 2, "1", "ms at the median", lambda r: r["p50_us"] / 1000, 1.5, "at most"),
 )
 # The same with participants that do something: all of it, their PostgreSQL included.

@@ -44,6 +44,7 @@ static const char ended[] = "\"outcome\":\"committed\""; /* it went as it should
 
 static const struct mode modes[] = {
     {"2pc", "\"mode\":\"2pc\",\"branches\":[", false},
+    {"3pc", "\"mode\":\"3pc\",\"branches\":[", false},
     {"tcc", "\"mode\":\"tcc\",\"branches\":[", false},
     {"saga", "\"mode\":\"saga\",\"branches\":[", false},
     {"tcc-interactive", "\"mode\":\"tcc\",\"interactive\":true,\"branches\":[", true},

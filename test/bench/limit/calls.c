@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "test/bench/limit/limit.h"
 
-#define LINES      12
+#define LINES      15
 #define TIMEOUT_MS 10000L
 
 struct call {
@@ -39,6 +39,22 @@ static void put_line(struct call *c, unsigned *n, const char *name, const char *
 	++*n;
 }
 
+/* What participants need to finish without the coordinator. */
+static void put_three_phase(struct call *c, unsigned *n)
+{
+	char peer[96];
+
+	if (c->txn->phase == PHASE_COMMIT)
+		return;
+	put_line(c, n, "Assent-Hold-Ms: ", "20000");
+	put_line(c, n, "Assent-On-Timeout: ", "commit");
+	if (c->txn->phase == PHASE_PREPARE || limit.n_participant < 2)
+		return;
+	(void)snprintf(peer, sizeof peer, "b%u=%s/status", !c->branch,
+	               limit.participant[!c->branch]);
+	put_line(c, n, "Assent-Peers: ", peer);
+}
+
 static void put_headers(struct call *c, const char *op)
 {
 	char key[96], branch[] = {'b', (char)('0' + c->branch), '\0'};
@@ -56,6 +72,8 @@ static void put_headers(struct call *c, const char *op)
 	put_line(c, &n, "Idempotency-Key: ", key);
 	put_line(c, &n, "Assent-Deadline: ", "2026-01-01T00:00:00.000000Z");
 	put_line(c, &n, "Assent-Timeout-Ms: ", "10000");
+	if (limit.mode->middle)
+		put_three_phase(c, &n);
 	put_line(c, &n, "Expect:", "");
 }
 
@@ -121,7 +139,9 @@ static void done(struct call *c)
 			start(t, limit.n_participant - t->n_wait, limit.mode->first);
 		return;
 	}
-	if (t->phase == PHASE_PREPARE)
+	if (t->phase == PHASE_PREPARE && limit.mode->middle)
+		flush_enqueue(t, PHASE_AGREE);
+	else if (t->phase != PHASE_COMMIT)
 		flush_enqueue(t, PHASE_DECIDE);
 	else
 		txn_answer(t);

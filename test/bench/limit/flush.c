@@ -108,8 +108,8 @@ static void add_state(struct rows *r, const struct txn *t)
 
 	add_owner(column, t);
 	pg_array_add_int2(&column[3], (int16_t)(ended ? 4 : 2));
-	pg_array_add_int2(&column[4], t->phase == PHASE_CREATE ? 0 : 1);
-	add_time_if(&column[5], t->phase != PHASE_CREATE);
+	pg_array_add_int2(&column[4], t->phase >= PHASE_DECIDE);
+	add_time_if(&column[5], t->phase >= PHASE_DECIDE);
 	add_time_if(&column[6], ended);
 	pg_array_add_bytes(&column[7], "\1\1\1\1", limit.n_participant);
 	add_time_if(&column[8], true);
@@ -192,6 +192,10 @@ static void go_on(struct txn *t)
 		t->phase = PHASE_PREPARE;
 		calls_start(t, limit.mode->first);
 		return;
+	case PHASE_AGREE:
+		t->phase = PHASE_PRE_COMMIT;
+		calls_start(t, limit.mode->middle);
+		return;
 	case PHASE_DECIDE:
 		t->phase = PHASE_COMMIT;
 		if (limit.mode->second)
@@ -200,6 +204,7 @@ static void go_on(struct txn *t)
 			txn_answer(t);
 		return;
 	case PHASE_PREPARE:
+	case PHASE_PRE_COMMIT:
 	case PHASE_COMMIT:
 	case PHASE_END:
 		break;

@@ -1,13 +1,15 @@
 /*
  * limit.h - the bare loop: what a transaction costs when nothing but its I/O is done.
  *
- *	limit MODE CONNINFO PARTICIPANT...      MODE: 2pc, tcc or saga
+ *	limit MODE CONNINFO PARTICIPANT...      MODE: 2pc, 3pc, tcc or saga
  *
  * Serves like assentd on a free port of 127.0.0.1, prints `ready http://...`, until SIGTERM. Each
  * request becomes the same two durable states, the same calls with the same headers to each
- * PARTICIPANT (of a saga one after the other, and the second state is the end), the same history rows and an answer of the same size: libmicrohttpd, libcurl and
- * libpq in one epoll loop, the same statements on the same tables, one flush at a time. There is
- * no state machine, no JSON, no retry, no timer and no check: it is what assentd is measured by.
+ * PARTICIPANT (of a saga one after the other, and the second state is the end; of three-phase
+ * commit one state and one call to each more), the same history rows and an answer of the same
+ * size: libmicrohttpd, libcurl and libpq in one epoll loop, the same statements on the same tables,
+ * one flush at a time. There is no state machine, no JSON, no retry, no timer and no check: it is
+ * what assentd is measured by.
  * CONNINFO is a database that `assentd` has migrated and that nobody serves.
  *
  * main.c: the loop, and requests in. calls.c: calls out. flush.c: rows.
@@ -27,6 +29,8 @@
 enum phase {
 	PHASE_CREATE,
 	PHASE_PREPARE,
+	PHASE_AGREE, /* three-phase commit: all can; then they are told so */
+	PHASE_PRE_COMMIT,
 	PHASE_DECIDE,
 	PHASE_COMMIT,
 	PHASE_END
@@ -46,6 +50,7 @@ struct txn {
 struct mode {
 	const char *name;
 	const char *first, *second; /* operations; a saga has one: decided, it has ended */
+	const char *middle;         /* three-phase commit */
 };
 
 extern struct limit {

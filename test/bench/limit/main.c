@@ -168,9 +168,10 @@ static void on_signal(int number)
 static const struct mode *find_mode(const char *name)
 {
 	static const struct mode mode[] = {
-	    {"2pc", "prepare", "commit"},
-	    {"tcc", "try", "confirm"},
-	    {"saga", "action", NULL},
+	    {"2pc", "prepare", "commit", NULL},
+	    {"3pc", "can_commit", "do_commit", "pre_commit"},
+	    {"tcc", "try", "confirm", NULL},
+	    {"saga", "action", NULL, NULL},
 	};
 
 	for (size_t i = 0; i < sizeof mode / sizeof mode[0]; i++) {
