@@ -38,7 +38,11 @@ def pytest_runtest_makereport(item, call):
         lines = ["logs are kept in %s-log" % guard.dir]
         for process in guard.processes[-6:]:
             status = "runs" if process.running() else "status %s" % process.popen.returncode
-            lines.append("--- %s (%s)\n%s" % (process.name, status, process.last_lines(12)))
+            try:
+                last = process.last_lines(12)
+            except FileNotFoundError:
+                last = "its logs are gone"  # it belongs to another guard, which has ended
+            lines.append("--- %s (%s)\n%s" % (process.name, status, last))
         report.sections.append(("processes", "\n".join(lines)))
 
 

@@ -127,7 +127,7 @@ static int take_page(struct lane *l, const struct pg_result *r)
 	size_t n_row = pg_rows(r);
 
 	for (size_t row = 0; row < n_row; row++) {
-		int rc = load_row(l->owner, r, row, l);
+		int rc = load_row(l->owner, r, row, l, 0);
 
 		if (rc == ERR_NOMEM)
 			return rc;

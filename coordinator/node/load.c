@@ -2,9 +2,12 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "node/driver.h"
 #include "node/node.h"
+
+#define PUT_OFF_US (PARK_AFTER_US + INT64_C(1000000)) /* long enough to be parked */
 
 static int64_t column_time_us(const struct pg_result *r, size_t row, enum load_column col)
 {
@@ -112,7 +115,22 @@ static int restore(struct gtx *g, const struct pg_result *r, size_t row)
 	return rc;
 }
 
-int load_row(struct node *n, const struct pg_result *r, size_t row, struct lane *lane)
+/* What a participant has its share of already is parked as soon as the other branches have answered:
+ * in memory it would only wait, and keep out those who wait for others. Its lane takes it back. */
+static void put_off(struct gtx *g, size_t most)
+{
+	const struct config *c = g->node->config;
+
+	for (unsigned i = 0; i < g->txn.n_branch; i++) {
+		struct branch *b = &g->txn.branch[i];
+
+		if (peer_stats_is_full(&g->node->peers, c->registry, g->spec.branch[i].participant,
+		                       most, (unsigned)c->participant_concurrency))
+			b->not_before_us = clock_mono_us() + PUT_OFF_US;
+	}
+}
+
+int load_row(struct node *n, const struct pg_result *r, size_t row, struct lane *lane, size_t most)
 {
 	size_t gid_len, body_len, sha_len;
 	const char *gid = pg_bytes(r, row, LOAD_GID, &gid_len);
@@ -133,6 +151,8 @@ int load_row(struct node *n, const struct pg_result *r, size_t row, struct lane 
 		memcpy(g->body_sha256, sha, sha_len);
 		rc = restore(g, r, row);
 	}
+	if (rc == 0 && most)
+		put_off(g, most);
 	if (rc == 0)
 		rc = driver_resume(g);
 	if (rc == 0 && lane)

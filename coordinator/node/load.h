@@ -50,9 +50,11 @@ static inline void load_rewind(struct load_place *p)
 int load_reached(struct load_place *p, const struct pg_result *r, size_t row,
                  enum load_column col) MUSTCHECK;
 
-/* Resumes the transaction; `lane` is where it was parked, or NULL. ERR_EXISTS: it is in memory.
+/* Resumes the transaction; `lane` is where it was parked, or NULL. Where so many calls wait for a slow
+ * participant as `most` says, it is not called now but parked; 0: no matter. ERR_EXISTS: it is in memory.
  * ERR_STATE: a new one with its gid is, which the database will refuse. ERR_INVALID: the row cannot
  * be understood; it is logged and stays for a person. ERR_NOMEM. */
-int load_row(struct node *n, const struct pg_result *r, size_t row, struct lane *lane) MUSTCHECK;
+int load_row(struct node *n, const struct pg_result *r, size_t row, struct lane *lane,
+             size_t most) MUSTCHECK;
 
 #endif /* NODE_LOAD_H */

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 void peer_label(const struct registry *r, const char *participant, const char *url, char *label,
                 size_t size)
 {
@@ -114,15 +116,35 @@ struct peer_stat *peer_stats_find(struct peer_stats *ps, const char *label, int6
 	return p;
 }
 
-size_t peer_stats_waiting(const struct peer_stats *ps, const struct registry *r,
-                          const char *participant)
+static const struct peer_stat *known(const struct peer_stats *ps, const struct registry *r,
+                                     const char *participant)
 {
 	char label[PEER_LABEL_MAX];
 	struct map_node *n;
 
 	peer_label(r, participant, NULL, label, sizeof label);
 	n = map_get(&ps->map, label, strlen(label));
-	return n ? container_of(n, struct peer_stat, node)->n_wait : 0;
+	return n ? container_of(n, struct peer_stat, node) : NULL;
+}
+
+size_t peer_stats_waiting(const struct peer_stats *ps, const struct registry *r,
+                          const char *participant)
+{
+	const struct peer_stat *p = known(ps, r, participant);
+
+	return p ? p->n_wait : 0;
+}
+
+bool peer_stats_is_full(const struct peer_stats *ps, const struct registry *r,
+                        const char *participant, size_t most, unsigned at_a_time)
+{
+	const struct peer_stat *p = known(ps, r, participant);
+	struct peer_summary s;
+
+	if (!p || p->n_decided < most)
+		return false;
+	peer_summarize(p, clock_mono_us(), &s);
+	return s.n == 0 || (int64_t)p->n_decided * s.mean_us / at_a_time > 1000000;
 }
 
 struct peer_stat *peer_stats_next(const struct peer_stats *ps, size_t *bucket, struct peer_stat *p)

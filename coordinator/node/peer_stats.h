@@ -79,6 +79,10 @@ struct peer_stat *peer_stats_find(struct peer_stats *ps, const char *label, int6
 /* How many branches wait for it. */
 size_t peer_stats_waiting(const struct peer_stats *ps, const struct registry *r,
                           const char *participant);
+/* At least `most` calls for what is decided wait there, and it is not known to answer them within a
+ * second, `at_a_time`. */
+bool peer_stats_is_full(const struct peer_stats *ps, const struct registry *r,
+                        const char *participant, size_t most, unsigned at_a_time);
 /* Start: *bucket = 0, `p` NULL; NULL at the end. The last is "other", if it was ever used. */
 struct peer_stat *peer_stats_next(const struct peer_stats *ps, size_t *bucket, struct peer_stat *p);
 

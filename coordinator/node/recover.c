@@ -13,7 +13,8 @@
 #define LOAD_PATIENCE_US (INT64_C(2) * 1000000)
 
 /* The passes over the table: what is not decided, up to the whole of the memory; then the decided
- * ones, who can wait, so that what comes in anew has a share of its own. */
+ * ones, who can wait, so that what comes in anew has a share of its own. One slow participant may
+ * have half of that: its others are parked. */
 static const unsigned percent[] = {100, 5};
 
 #define N_PASS (sizeof percent / sizeof percent[0])
@@ -56,16 +57,26 @@ static void finish(struct loader *l, int err)
 	free(l);
 }
 
+/* Of the calls for what is decided, to one participant. */
+static size_t most_of_one(const struct loader *l)
+{
+	size_t most = (size_t)l->node->config->in_flight_max * percent[l->pass] / 200;
+
+	if (l->pass == 0)
+		return 0;
+	return most ? most : 1;
+}
+
 static int take_page(struct loader *l, const struct pg_result *r)
 {
-	size_t n_row = pg_rows(r);
+	size_t n_row = pg_rows(r), most = most_of_one(l);
 
 	for (size_t row = 0; row < n_row; row++) {
 		int rc;
 
 		if (row > 0)
 			crash_point(CRASH_RECOVER_BETWEEN_ROWS);
-		rc = load_row(l->node, r, row, NULL);
+		rc = load_row(l->node, r, row, NULL, most);
 		if (rc == ERR_NOMEM)
 			return rc;
 		l->n_loaded += rc == 0;

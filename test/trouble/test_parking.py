@@ -250,3 +250,30 @@ def test_a_restart_with_more_than_fits(small, part, dying, gids):
     all_ended(small, waiting)
     agreed(part)
     idle(small)
+
+
+def test_a_restart_with_one_that_hangs(small, part, dying, gids):
+    """What waits for it is not all that a restart loads: others' transactions go on beside it."""
+    small.kill9()
+    small.args = []
+    small.start()
+    hold, stopped = Gate(), Gate()
+    dying.on("dead", "commit", Answer(200, gate=hold))
+    part.on("b", "commit", Answer(200, gate=stopped))
+    waiting, others = [gids() for _ in range(40)], [gids() for _ in range(5)]
+    for gid in waiting:
+        assert small.client.put(gid, body(part, dying, timeout_ms=60000)).status == 202
+    for gid in others:
+        assert small.client.put(gid, body(part, part, "b")).status == 202
+    for gid in waiting + others:
+        small.wait_state(gid, "committing")
+    small.kill9()
+    stopped.open()
+    small.args = ["--in-flight-max", "400"]  # of which a restart loads 20 that are decided
+    small.start()
+    for gid in others:
+        assert small.client.ended(gid, 30)["outcome"] == "committed"
+    assert {small.client.txn(gid)["state"] for gid in waiting} == {"committing"}
+    hold.open()
+    all_ended(small, waiting)
+    idle(small)
