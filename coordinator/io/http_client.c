@@ -26,6 +26,7 @@ struct http_call {
 	struct peer_slot slot; /* on a peer until it is done */
 	struct list link;      /* then on the client's list */
 	struct heap_node deadline;
+	int64_t timeout_us, until_us; /* as in the spec */
 	struct transfer *transfer;
 	void (*started)(void *ctx);
 	http_result_fn *fn;
@@ -72,6 +73,25 @@ static void call_done(struct http_call *call, int err)
 	loop_timer_set(c->deliver_timer, 0);
 }
 
+static void deadlines_arm(struct http_client *c)
+{
+	struct heap_node *first = heap_peek(&c->deadlines);
+
+	loop_timer_set(c->deadline_timer, first == NULL ? INT64_MAX : first->key);
+}
+
+/* It leaves the queue: its time begins. */
+static void deadline_begin(struct http_call *call, int64_t now_us)
+{
+	struct http_client *c = call->client;
+
+	if (call->until_us == 0 || call->until_us - now_us <= call->timeout_us)
+		return;
+	heap_set(&c->deadlines, &call->deadline, now_us + call->timeout_us);
+	if (heap_peek(&c->deadlines) == &call->deadline)
+		deadlines_arm(c);
+}
+
 /* Fills the peer's places. A call that cannot start gives its place back. */
 static void peer_pump(struct http_client *c, struct peer *p)
 {
@@ -84,6 +104,7 @@ static void peer_pump(struct http_client *c, struct peer *p)
 			return;
 		call = container_of(slot, struct http_call, slot);
 		call->result.started_us = clock_mono_us();
+		deadline_begin(call, call->result.started_us);
 		if (call->started)
 			call->started(call->ctx);
 		err = transfer_start(call->transfer);
@@ -114,13 +135,6 @@ static void transfer_ended(void *owner, int err, const struct transfer_answer *a
 	call->result.truncated = answer->truncated;
 	call->result.retry_after_us = answer->retry_after_us;
 	call_end(call, err);
-}
-
-static void deadlines_arm(struct http_client *c)
-{
-	struct heap_node *first = heap_peek(&c->deadlines);
-
-	loop_timer_set(c->deadline_timer, first == NULL ? INT64_MAX : first->key);
 }
 
 static void deadlines_run(void *ctx)
@@ -238,7 +252,10 @@ struct http_call *http_client_call(struct http_client *c, const struct http_call
 	}
 	if (timeout_us > TIMEOUT_MAX_US)
 		timeout_us = TIMEOUT_MAX_US;
-	heap_set(&c->deadlines, &call->deadline, now_us + timeout_us);
+	call->timeout_us = timeout_us;
+	call->until_us = spec->until_us;
+	heap_set(&c->deadlines, &call->deadline,
+	         spec->until_us ? spec->until_us : now_us + timeout_us);
 	peer_pump(c, call->slot.peer);
 	deadlines_arm(c);
 	return call;

@@ -57,6 +57,9 @@ struct http_call_spec {
 	const char *body; /* borrowed until the callback or the cancel */
 	size_t len;
 	int64_t timeout_us; /* from now on, waiting in the queue included */
+	/* Monotonic; not 0: it may wait until then, timeout_us counts from when it leaves the queue, and
+	 * then it is over in any case. */
+	int64_t until_us;
 	bool urgent;
 	void (*started)(
 	    void *ctx); /* it left the queue, perhaps inside http_client_call; or NULL */

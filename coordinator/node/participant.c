@@ -277,22 +277,23 @@ static int start(struct call *call, const struct action *act, const char *url, s
 	keys = owner && owner->keys ? owner->keys : g->node->config->signing_keys;
 	rc = call_head_build(&head, g, act, keys, body, body_len);
 	if (rc == 0) {
-		call->http = http_client_call(g->node->client,
-		                              &(struct http_call_spec){
-		                                  .url = url,
-		                                  .peer = owner ? owner->name : NULL,
-		                                  .concurrency = concurrency_of(g, owner),
-		                                  .queue_max = queue_max_of(g, owner),
-		                                  .header = head.line,
-		                                  .n_header = head.n,
-		                                  .body = body,
-		                                  .len = body_len,
-		                                  .timeout_us = act->timeout_us,
-		                                  .urgent = !txn_op_votes(act->op, act->one_phase),
-		                                  .started = on_started,
-		                                  .fn = on_result,
-		                                  .ctx = call,
-		                              });
+		call->http = http_client_call(
+		    g->node->client, &(struct http_call_spec){
+		                         .url = url,
+		                         .peer = owner ? owner->name : NULL,
+		                         .concurrency = concurrency_of(g, owner),
+		                         .queue_max = queue_max_of(g, owner),
+		                         .header = head.line,
+		                         .n_header = head.n,
+		                         .body = body,
+		                         .len = body_len,
+		                         .timeout_us = act->timeout_us,
+		                         .until_us = txn_timed(&g->txn) ? g->txn.deadline_us : 0,
+		                         .urgent = !txn_op_votes(act->op, act->one_phase),
+		                         .started = on_started,
+		                         .fn = on_result,
+		                         .ctx = call,
+		                     });
 		rc = call->http ? 0 : ERR_NOMEM;
 	}
 	call_head_release(&head);

@@ -148,6 +148,7 @@ void world_call_to(struct tag *tag, const char *base, const char *path, const ch
 	    .body = body,
 	    .len = body != NULL ? strlen(body) : 0,
 	    .timeout_us = (int64_t)timeout_ms * 1000,
+	    .until_us = tag->until_us,
 	    .urgent = urgent,
 	    .fn = result_keep,
 	    .ctx = tag,

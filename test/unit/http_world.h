@@ -49,6 +49,7 @@ void world_release(void *ctx);
 
 /* One call and what marks it. */
 struct tag {
+	int64_t until_us; /* of its call */
 	struct world *w;
 	char letter;
 	struct http_call *call;

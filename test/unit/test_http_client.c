@@ -192,6 +192,27 @@ static void test_timeout_in_queue_and_under_way(void **state)
 	assert_int_equal(w->result.err, 0);
 }
 
+/* That of a call with an end of its own begins when it leaves the queue. */
+static void test_time_begins_with_the_call(void **state)
+{
+	struct world *w = *state;
+	struct tag tag[5];
+	int64_t now_us = clock_mono_us(), end_us[] = {now_us + 5000000, now_us + 100000};
+
+	for (int i = 0; i < 5; i++) {
+		tag[i] = (struct tag){.w = w, .letter = (char)('a' + i), .until_us = end_us[i > 3]};
+		world_call_to(&tag[i], w->url, "/hold", "x", false, i < 3 ? 5000 : 40);
+	}
+	/* Three places: the fourth waits longer than it may take, the fifth until its end. */
+	loop_until_count(w->loop, &w->n_result, 1);
+	assert_int_equal(w->ended[0], 'e');
+	world_release(w);
+	loop_until_count(w->loop, &w->n_result, 5);
+	assert_int_equal(w->ended[4], 'd');
+	assert_true(w->result.ended_us - w->result.started_us >= 40000);
+	world_release(w);
+}
+
 static void test_queue_limit_and_bad_urls(void **state)
 {
 	struct world *w = *state;
@@ -462,6 +483,7 @@ int main(void)
 	    T(test_burst),
 	    T(test_urgent_overtakes),
 	    T(test_timeout_in_queue_and_under_way),
+	    T(test_time_begins_with_the_call),
 	    T(test_queue_limit_and_bad_urls),
 	    T(test_cancel),
 	    T(test_free_inside_callback),
