@@ -108,7 +108,7 @@ static void add_state(struct rows *r, const struct txn *t)
 
 	add_owner(column, t);
 	pg_array_add_int2(&column[3], (int16_t)(ended ? 4 : 2));
-	pg_array_add_int2(&column[4], t->phase >= PHASE_DECIDE);
+	pg_array_add_int2(&column[4], t->phase >= PHASE_DECIDE ? 1 : 0);
 	add_time_if(&column[5], t->phase >= PHASE_DECIDE);
 	add_time_if(&column[6], ended);
 	pg_array_add_bytes(&column[7], "\1\1\1\1", limit.n_participant);
