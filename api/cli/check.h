@@ -59,9 +59,10 @@ struct branch {
 	const struct mode *mode;
 	char gid[64], id[16], space[16], cluster[16];
 	bool asked;
-	bool open;    /* may hold something that wants to be undone */
-	bool tried;   /* in vain, to undo it */
-	bool refused; /* with the payload that the business refuses */
+	bool open;     /* may hold something that wants to be undone */
+	bool tried;    /* in vain, to undo it */
+	bool given_up; /* a call that was not waited for */
+	bool refused;  /* with the payload that the business refuses */
 	unsigned attempt[ROLE_MAX];
 };
 

@@ -70,6 +70,7 @@ static void mark_open(const struct exchange *x)
 	    !(s->how & nameless))
 		x->branch->open = true;
 	x->branch->asked = true;
+	x->branch->given_up |= x->hang_up;
 }
 
 static struct exchange *send_step(struct run *run, struct branch *branch, const struct step *step)
@@ -338,6 +339,8 @@ size_t clean_up(struct run *run, bool last)
 	for (struct branch *b = run->branches; b && !run->options->dry; b = b->next) {
 		int n_try = b->tried ? 1 : UNDO_TRIES;
 
+		/* Nobody knows when a call is over that was not waited for. */
+		b->open |= last && b->given_up;
 		/* Once more at the end; not after each rule. */
 		for (int i = 0; i < n_try && b->open && (last || !b->tried) && !interrupted; i++)
 			(void)insist(run, send_step(run, b, &undo_step));

@@ -271,8 +271,10 @@ class Wrong(Participant):
             return reply(503)
         if row.state == "undone":
             again = "first_after_undo" if row.empty else "first_again_after_undo"
-            return self.work(call, row, "done") if self.has(again) else reply(
-                409, reason="undone")
+            # Not to a first call that its caller has given up, and that comes when all is over.
+            if self.has(again) and (row.empty or call.headers["Assent-Attempt"] != "1"):
+                return self.work(call, row, "done")
+            return reply(409, reason="undone")
         if mode == "3pc" and row.state == "finished" and not self.has("pre_commit_after_do_commit"):
             return reply(409, outcome="committed")
         if row.state != "new":
