@@ -28,19 +28,19 @@ CREATE INDEX branch_by_due ON assent_participant.branch (due_at)
 
 -- Whether this database has a prepared transaction of that name, at this moment: it is looked up in
 -- shared memory, whatever the snapshot.
-CREATE FUNCTION assent_participant.is_prepared(p_name text) RETURNS boolean LANGUAGE sql AS $$
-	SELECT EXISTS (SELECT FROM pg_prepared_xacts x
+CREATE FUNCTION assent_participant.is_prepared(p_name text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+	RETURN EXISTS (SELECT FROM pg_prepared_xacts x
 	                WHERE x.gid = p_name AND x.database = current_database());
-$$;
+END $$;
 
 -- Whether the work has been committed: its barrier row is inside the prepared transaction.
 CREATE FUNCTION assent_participant.has_committed(
 	p_cluster text, p_namespace text, p_gid text, p_branch text
-) RETURNS boolean LANGUAGE sql AS $$
-	SELECT EXISTS (SELECT FROM assent_participant.barrier b
+) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+	RETURN EXISTS (SELECT FROM assent_participant.barrier b
 	                WHERE (b.cluster, b.namespace, b.gid, b.branch, b.op)
 	                    = (p_cluster, p_namespace, p_gid, p_branch, 'pre_commit'));
-$$;
+END $$;
 
 -- How can_commit and pre_commit find their branch, and record its facts. The sweep may look at it
 -- in p_due_ms. Returns as `state`:
