@@ -167,7 +167,8 @@ static void serve(struct exchange *x, const struct route *r)
 		exchange_problem(x, &c);
 	} else if (strstr(r->path, "{gid}") && !gid_valid(x->gid, strlen(x->gid))) {
 		exchange_fail(x, PROBLEM_INVALID_IDENTIFIER,
-		              "a gid is 1 to 128 letters, digits, '.', '_', ':', '~' or '-'");
+		              "a gid is 1 to 128 letters, digits, '.', '_', ':', '~' or '-', and "
+		              "neither \".\" nor \"..\"");
 	} else {
 		r->handler(x);
 	}

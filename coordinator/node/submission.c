@@ -27,6 +27,9 @@ static const char *const retry_members[] = {"initial_ms", "factor", "cap_ms", "a
 
 bool gid_valid(const char *gid, size_t len)
 {
+	/* In a URL, "." and ".." as a segment are taken away by whoever asks. */
+	if (len <= 2 && memcmp(gid, "..", len) == 0)
+		return false;
 	return decoder_identifier_valid(gid, len, GID_MAX, "._:~-");
 }
 
@@ -192,7 +195,8 @@ static enum problem read_gid(struct decoder *d, const struct json_value *root, c
 	if (!gid_valid(s, len))
 		return decoder_reject(
 		    d, PROBLEM_INVALID_IDENTIFIER, "gid",
-		    "a gid is 1 to 128 letters, digits, '.', '_', ':', '~' or '-'");
+		    "a gid is 1 to 128 letters, digits, '.', '_', ':', '~' or '-', and "
+		    "neither \".\" nor \"..\"");
 	return decoder_copy_str(d, s, len, out);
 }
 

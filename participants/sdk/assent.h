@@ -166,7 +166,8 @@ ASSENT_API enum assent_vote assent_sql_failed(struct assent_reply *reply, const 
 /* Creates or brings up to date the schema assent_participant. Idempotent; several processes may
  * do it at once. `conn` is outside a transaction block. ASSENT_E_DATABASE, ASSENT_E_UNREACHABLE. */
 ASSENT_API int assent_participant_install(PGconn *conn, struct assent_error *err);
-/* Whether this server can prepare transactions (max_prepared_transactions is not 0).
+/* Whether this server can prepare transactions (max_prepared_transactions is not 0), and keeps what
+ * was committed on `conn` if it crashes (synchronous_commit is not off).
  * ASSENT_E_INVALID with what to do about it. */
 ASSENT_API int assent_participant_check(PGconn *conn, struct assent_error *err);
 /* Forgets at most `batch` (1..10000) branches of which nothing has happened for `older_than_s`
@@ -313,7 +314,8 @@ ASSENT_API int assent_barrier_store(PGconn *conn, const struct assent_call *call
 
 struct assent_server;
 
-/* After each tick; `err` is NULL unless it failed. In the server's own thread, one at a time. */
+/* After each tick, and when what is old could not be forgotten; `err` is NULL unless it failed. In
+ * the server's own thread, one at a time. */
 typedef void assent_tick_fn(const struct assent_tick_report *report, const struct assent_error *err,
                             void *ctx);
 
@@ -360,8 +362,8 @@ typedef void assent_route_fn(const char *body, size_t len, PGconn *conn, struct 
 ASSENT_API int assent_server_route(struct assent_server *server, const char *method,
                                    const char *path, assent_route_fn *route, void *ctx,
                                    struct assent_error *err);
-/* Installs the schema, checks the database (max_prepared_transactions, privileges; err->text says
- * what to do), listens and starts the threads. From here until
+/* Installs the schema, checks the database (max_prepared_transactions, synchronous_commit,
+ * privileges; err->text says what to do), listens and starts the threads. From here until
  * assent_server_free, SIGTERM and SIGINT are blocked in the calling thread; start other threads
  * after this call. ASSENT_E_SYSTEM, ASSENT_E_DATABASE, ASSENT_E_UNREACHABLE, ASSENT_E_INVALID. */
 ASSENT_API int assent_server_start(struct assent_server *server, struct assent_error *err);

@@ -7,6 +7,7 @@
 #include "internal.h"
 
 #define MS_MAX    (24 * 3600 * 1000)
+#define HOLD_MAX  (2 * MS_MAX) /* a coordinator's longest, with its time for the votes */
 #define PEERS_MAX 8192
 
 static const struct operation {
@@ -140,6 +141,8 @@ static int read_terms(const struct reader *r, struct assent_call *call)
 		return rc;
 	if (call->timeout_ms > MS_MAX)
 		call->timeout_ms = MS_MAX;
+	if (call->hold_ms > HOLD_MAX)
+		call->hold_ms = HOLD_MAX;
 	call->until_us = sdk_now_us() + (int64_t)call->timeout_ms * 1000;
 	if ((rc = read_flag(r, "Assent-One-Phase", &call->one_phase)) ||
 	    (rc = read_flag(r, "Assent-May-Be-Confirmed", &call->may_be_confirmed)))

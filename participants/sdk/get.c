@@ -93,6 +93,7 @@ static bool begin(struct sdk_getter *getter, struct sdk_get *ask, struct questio
 		return false;
 	curl_easy_setopt(q->curl, CURLOPT_URL, ask->url.data);
 	curl_easy_setopt(q->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(q->curl, CURLOPT_PATH_AS_IS, 1L); /* a gid may be two dots */
 	curl_easy_setopt(q->curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(q->curl, CURLOPT_HTTPHEADER, q->headers);
 	curl_easy_setopt(q->curl, CURLOPT_WRITEFUNCTION, on_data);

@@ -82,13 +82,30 @@ int assent_participant_install(PGconn *conn, struct assent_error *err)
 	return rc;
 }
 
+/* What PREPARE TRANSACTION and COMMIT PREPARED make durable in any case is not all: tombstones, what
+ * a peer has been told, and confirms would be answered first and could be lost in a crash then. */
+int sdk_check_durable(PGconn *conn, struct assent_error *err)
+{
+	unsigned off;
+	int rc = query_number(conn, "SELECT (current_setting('synchronous_commit') = 'off')::int",
+	                      &off, err);
+
+	if (rc || !off)
+		return rc;
+	return sdk_fail(err, ASSENT_E_INVALID,
+	                "synchronous_commit is off: what a call was answered could be forgotten in "
+	                "a crash of PostgreSQL; set it to on for this role and database");
+}
+
 int assent_participant_check(PGconn *conn, struct assent_error *err)
 {
 	unsigned n;
 	int rc = query_number(conn, "SELECT current_setting('max_prepared_transactions')", &n, err);
 
-	if (rc || n)
+	if (rc)
 		return rc;
+	if (n)
+		return sdk_check_durable(conn, err);
 	return sdk_fail(err, ASSENT_E_INVALID,
 	                "max_prepared_transactions is 0: set it in postgresql.conf to the number "
 	                "of branches in flight at once (for example 100) and restart PostgreSQL");

@@ -26,6 +26,8 @@ int sdk_fail(struct assent_error *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* The error of `result`, or of the connection when `result` is NULL or says nothing. */
 int sdk_fail_pg(struct assent_error *err, const PGconn *conn, const PGresult *result);
+/* Whether what is committed on this connection survives a crash of PostgreSQL. */
+int sdk_check_durable(PGconn *conn, struct assent_error *err);
 
 /* ---- text.c: a growing string, and just enough JSON ---- */
 

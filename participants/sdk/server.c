@@ -250,7 +250,7 @@ static int check_privileges(PGconn *conn, struct assent_error *err)
 	    "   WHERE x.database = current_database() AND x.gid LIKE 'assent:%'"
 	    "     AND x.owner <> current_user AND current_setting('is_superuser') = 'off'),"
 	    " (SELECT bool_and(has_table_privilege('assent_participant.' || t, p))"
-	    "    FROM unnest('{branch,barrier}'::text[]) t,"
+	    "    FROM unnest('{branch,barrier,mark}'::text[]) t,"
 	    "         unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p)";
 	PGresult *result = PQexec(conn, sql);
 	int rc = 0;
@@ -282,7 +282,9 @@ static int check_database(struct assent_server *s, bool prepares, struct assent_
 
 	if (!conn || PQstatus(conn) != CONNECTION_OK)
 		rc = sdk_fail_pg(err, conn, NULL);
-	else if (!prepares || (rc = assent_participant_check(conn, err)) == 0)
+	else
+		rc = prepares ? assent_participant_check(conn, err) : sdk_check_durable(conn, err);
+	if (rc == 0)
 		rc = assent_participant_install(conn, err);
 	if (rc == 0)
 		rc = check_privileges(conn, err);

@@ -64,11 +64,13 @@ static void sweep(struct sdk_ticker *t, PGconn *conn)
 /* When to go on. */
 static int64_t purge(struct sdk_ticker *t, PGconn *conn)
 {
+	static const struct assent_tick_report nothing;
 	int64_t start_us = sdk_now_us(), end_us;
-	int n;
+	struct assent_error err;
+	int n = 0;
 
-	if (!conn || assent_participant_purge(conn, t->keep_s, PURGE_BATCH, &n, NULL))
-		n = 0;
+	if (conn && assent_participant_purge(conn, t->keep_s, PURGE_BATCH, &n, &err) && t->on_tick)
+		t->on_tick(&nothing, &err, t->ctx);
 	end_us = sdk_now_us();
 	return end_us + (n < PURGE_BATCH ? PURGE_US : PAUSE_TIMES * (end_us - start_us));
 }

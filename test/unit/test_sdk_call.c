@@ -75,6 +75,10 @@ static void decodes_the_terms(void **state)
 	struct assent_call *call;
 
 	(void)state;
+	/* The sweep adds both up. */
+	assert_int_equal(decode("Assent-Hold-Ms", "2147483647", &call, NULL), 0);
+	assert_in_range(call->hold_ms, 86400000, INT32_MAX - 86400000);
+	assent_call_free(call);
 	assert_int_equal(decode("Assent-Timeout-Ms", "-1", &call, NULL), 0);
 	assert_int_equal(assent_call_remaining_ms(call), 0);
 	assent_call_free(call);

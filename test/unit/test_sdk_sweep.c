@@ -164,6 +164,34 @@ static void many_at_once(void **state)
 	assert_int_equal(fixture_prepared(sweep_conn), 0);
 }
 
+static int n_read(void)
+{
+	return fixture_number(sweep_conn,
+	                      "SELECT seq_tup_read + idx_tup_fetch"
+	                      " FROM pg_stat_xact_user_tables WHERE relname = 'branch'");
+}
+
+/* After an outage very many may be due: a batch reads some rows more than it takes. */
+static void a_batch_reads_no_more_than_it_takes(void **state)
+{
+	int n_before;
+
+	(void)state;
+	fixture_exec(sweep_conn,
+	             "BEGIN;"
+	             "INSERT INTO assent_participant.branch (cluster, namespace, gid, branch, mode,"
+	             " prepared_name, vote_deadline_at, hold_ms, due_at)"
+	             " SELECT 'many', 'default', 'm' || i, 'b', '3pc', 'm' || i, now(), 0,"
+	             " now() - interval '1 s' FROM generate_series(1, 5000) i;"
+	             "ANALYZE assent_participant.branch");
+	n_before = n_read(); /* also what transactions before this one have read */
+	assert_int_equal(fixture_number(sweep_conn, "SELECT count(*) FROM assent_participant"
+	                                            ".claim_due('many', 16, 1000)"),
+	                 16);
+	assert_in_range(n_read() - n_before, 16, 500);
+	fixture_exec(sweep_conn, "ROLLBACK");
+}
+
 /* ---- options and privileges ---- */
 
 static int start_as(const char *role, struct assent_error *err)
@@ -193,11 +221,32 @@ static void privileges_are_checked(void **state)
 	assert_int_equal(start_as("weak", &err), ASSENT_E_INVALID);
 	assert_non_null(strstr(err.text, "GRANT USAGE"));
 	fixture_exec(sweep_conn, "GRANT ALL ON ALL TABLES IN SCHEMA assent_participant TO weak");
+	fixture_exec(sweep_conn, "REVOKE SELECT ON assent_participant.mark FROM weak");
+	assert_int_equal(start_as("weak", &err), ASSENT_E_INVALID);
+	fixture_exec(sweep_conn, "GRANT SELECT ON assent_participant.mark TO weak");
 	assert_int_equal(start_as("weak", &err), 0);
 	prepare_by_hand("assent:c0ffee00:default:hers:b");
 	assert_int_equal(start_as("weak", &err), ASSENT_E_INVALID);
 	assert_non_null(strstr(err.text, "connect as"));
 	fixture_exec(sweep_conn, "ROLLBACK PREPARED 'assent:c0ffee00:default:hers:b'");
+}
+
+/* A crash of PostgreSQL would take back what a peer or the coordinator was told. */
+static void commits_are_durable(void **state)
+{
+	PGconn *weak = fixture_connect();
+	struct assent_error err;
+
+	(void)state;
+	fixture_exec(sweep_conn, "ALTER ROLE weak SET synchronous_commit = off");
+	assert_int_equal(start_as("weak", &err), ASSENT_E_INVALID);
+	assert_non_null(strstr(err.text, "synchronous_commit"));
+	fixture_exec(sweep_conn, "ALTER ROLE weak SET synchronous_commit = local");
+	assert_int_equal(start_as("weak", &err), 0);
+	assert_int_equal(assent_participant_check(weak, &err), 0);
+	fixture_exec(weak, "SET synchronous_commit = off");
+	assert_int_equal(assent_participant_check(weak, &err), ASSENT_E_INVALID);
+	PQfinish(weak);
 }
 
 static void options_are_checked(void **state)
@@ -249,7 +298,9 @@ int main(void)
 	    cmocka_unit_test(orphans_are_reported),
 	    cmocka_unit_test(only_its_own_cluster_and_database),
 	    cmocka_unit_test(many_at_once),
+	    cmocka_unit_test(a_batch_reads_no_more_than_it_takes),
 	    cmocka_unit_test(privileges_are_checked),
+	    cmocka_unit_test(commits_are_durable),
 	    cmocka_unit_test(options_are_checked),
 	};
 

@@ -123,6 +123,8 @@ static void test_identifiers(void **state)
 {
 	static const struct refusal r[] = {
 	    {TOP("\"gid\":\"\""), PROBLEM_INVALID_IDENTIFIER, "/gid"},
+	    {TOP("\"gid\":\".\""), PROBLEM_INVALID_IDENTIFIER, "/gid"},
+	    {TOP("\"gid\":\"..\""), PROBLEM_INVALID_IDENTIFIER, "/gid"},
 	    {TOP("\"gid\":\"a b\""), PROBLEM_INVALID_IDENTIFIER, "/gid"},
 	    {TOP("\"gid\":\"a/b\""), PROBLEM_INVALID_IDENTIFIER, "/gid"},
 	    {TOP("\"gid\":\"a%b\""), PROBLEM_INVALID_IDENTIFIER, "/gid"},
