@@ -59,6 +59,8 @@ static void on_tick(const struct assent_tick_report *report, const struct assent
 	(void)err; /* the database is away: whoever calls is told so */
 	if (report->n_heuristic)
 		fprintf(stderr, "%s: %s\n", service->name, report->heuristic);
+	if (report->n_refused)
+		fprintf(stderr, "%s: %s\n", service->name, report->failure);
 	if (report->n_orphan)
 		fprintf(stderr, "%s: prepared, and not known: %s\n", service->name,
 		        report->orphan[0]);

@@ -172,7 +172,7 @@ ASSENT_API int assent_participant_install(PGconn *conn, struct assent_error *err
 ASSENT_API int assent_participant_check(PGconn *conn, struct assent_error *err);
 /* Forgets at most `batch` (1..10000) branches of which nothing has happened for `older_than_s`
  * seconds, in one short transaction; *n_branch says how many: call again while it is `batch`. It
- * never forgets one that is prepared or undecided. What is forgotten is answered as if it had never
+ * never forgets one that is prepared, undecided or was decided by itself. What is forgotten is answered as if it had never
  * been: `older_than_s` is at least the coordinator's retention_ms and the longest that a transaction
  * may take from its first call to its end (a saga's last compensation, too); below a day it is
  * refused. The first time for an age, only the clock is started: nothing goes before `older_than_s`
@@ -268,12 +268,15 @@ struct assent_tick_report {
 	unsigned n_waiting;   /* looked at in vain: later again */
 	unsigned n_heuristic; /* decided without the coordinator */
 	unsigned n_failed;    /* could not be finished: later again */
+	/* The coordinator answered, but no decision (401: see token_file; 404: see coordinators). Counts
+	 * as silence, so that somebody should mend it. */
+	unsigned n_refused;
 	/* Prepared transactions that no row of assent_participant.branch knows: nobody but you will
 	 * finish them. And those that the coordinator does not know: they were rolled back. */
 	unsigned n_orphan;
 	char orphan[ASSENT_ORPHAN_MAX][200]; /* the first of their names */
 	char heuristic[512];                 /* the last of n_heuristic, for people */
-	char failure[256];                   /* the last of n_failed, for people */
+	char failure[256];                   /* the last of n_failed and n_refused, for people */
 };
 
 /* Strings and files are read here. ASSENT_E_INVALID, ASSENT_E_SYSTEM, ASSENT_E_NOMEM. */

@@ -49,7 +49,13 @@ static void judge_coordinator(struct due *due, const char *whom, const struct sd
 	char decision[16];
 
 	(void)whom;
-	if (!is_about(ask, &due->call) || due->coordinator > PENDING)
+	if (!is_about(ask, &due->call)) {
+		/* 429 and 5xx come and go; the others stay until somebody mends them. */
+		if (ask->status && ask->status != 429 && ask->status < 500)
+			due->refused = (int)ask->status;
+		return;
+	}
+	if (due->coordinator > PENDING)
 		return;
 	sdk_json_member(ask->answer.data, ask->answer.len, "decision", decision, sizeof(decision));
 	if (strcmp(decision, "commit") == 0)

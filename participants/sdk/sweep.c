@@ -130,6 +130,19 @@ static void note_failure(struct tick *t, const struct due *due)
 	         assent_reply_body(t->reply, NULL));
 }
 
+/* Silence it is, but whoever runs this service must hear that it asks in vain. */
+static void note_refused(struct tick *t, struct due *due)
+{
+	t->report->n_refused++;
+	snprintf(
+	    t->report->failure, sizeof(t->report->failure),
+	    "%.128s, branch %.32s: asked for the decision, %s answered %d, which decides nothing",
+	    due->call.gid, due->call.branch,
+	    t->p->n_coordinator > 1 ? "a coordinator" : "the coordinator", due->refused);
+	sdk_text_printf(&due->why, ", it answered %d", due->refused);
+	due->refused = 0;
+}
+
 static void note_orphan(struct tick *t, const char *name)
 {
 	struct assent_tick_report *report = t->report;
@@ -187,6 +200,8 @@ static void obey(struct tick *t, struct due *due)
 static void follow_coordinator(struct tick *t, struct due *dues, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
+		if (dues[i].open && dues[i].coordinator == SILENT && dues[i].refused)
+			note_refused(t, &dues[i]);
 		if (!dues[i].open || dues[i].coordinator == SILENT)
 			continue;
 		if (dues[i].coordinator == PENDING) {

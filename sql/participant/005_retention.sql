@@ -17,7 +17,8 @@ CREATE TABLE assent_participant.mark (
 -- says how many there were; p_batch when there may be more. What stays, however old:
 --   a branch that is prepared: its row is not to be seen, and its facts lead to it
 --   a try that was neither confirmed nor cancelled: the cancel would find nothing to give back
---   a branch of a three-phase commit without a decision
+--   a branch of a three-phase commit without a decision, or with one that it took by itself: a
+--   coordinator that was away for longer still has to hear of it, and would have the work done again
 -- All rows of a branch go together: without its try, a repeated confirm would be told that there was
 -- none. One at a time does it, others do nothing.
 CREATE FUNCTION assent_participant.purge(p_older_than_s int, p_batch int) RETURNS int
@@ -70,7 +71,8 @@ BEGIN
 		   AND (SELECT true FROM assent_participant.branch o
 		         WHERE (o.cluster, o.namespace, o.gid, o.branch)
 		             = (b.cluster, b.namespace, b.gid, b.branch)
-		           AND o.mode = '3pc' AND o.decision IS NULL) IS NULL
+		           AND o.mode = '3pc'
+		           AND (o.decision IS NULL OR o.heuristic IS NOT NULL)) IS NULL
 		 ORDER BY b.created_at LIMIT p_batch
 	), gone AS MATERIALIZED (
 		SELECT DISTINCT p.cluster, p.namespace, p.gid, p.branch FROM picked p
@@ -86,8 +88,8 @@ BEGIN
 	SELECT CASE WHEN (SELECT count(*) FROM picked) = p_batch THEN p_batch
 	            ELSE (SELECT count(*) FROM gone) END INTO n;
 
-	-- Facts without a row: what was refused, only read, or aborted under 3pc. The names are looked at first: a branch
-	-- that is committed between the two has a row, or will have.
+	-- Facts without a row: what was refused, only read, or aborted under 3pc. The names are looked
+	-- at first: a branch that is committed between the two has a row, or will have.
 	WITH names AS MATERIALIZED (
 		SELECT x.gid AS name FROM pg_prepared_xacts x WHERE x.database = current_database()
 	), gone AS (
@@ -96,7 +98,7 @@ BEGIN
 		 WHERE f.created_at < edge AND pg_visible_in_snapshot(
 			greatest(3, latest - age(f.xmin))::text::xid8, old)
 		   AND f.prepared_name NOT IN (SELECT name FROM names)
-		   AND (f.mode <> '3pc' OR f.decision IS NOT NULL)
+		   AND (f.mode <> '3pc' OR (f.decision IS NOT NULL AND f.heuristic IS NULL))
 		   AND (SELECT true FROM assent_participant.barrier b
 		         WHERE (b.cluster, b.namespace, b.gid, b.branch)
 		             = (f.cluster, f.namespace, f.gid, f.branch)

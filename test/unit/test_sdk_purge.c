@@ -183,6 +183,28 @@ static void an_undecided_try_stays(void **state)
 	assert_int_equal(fixture_effects_of(conn, "open", "cancel"), 1);
 }
 
+/* A coordinator that was away for longer than anything is remembered asks for it once more. */
+static void what_ended_by_itself_stays(void **state)
+{
+	(void)state;
+	assert_int_equal(doing("alone", "pre_commit"), 200);
+	fixture_exec(conn, "SELECT assent_participant.settle(cluster, namespace, gid, branch,"
+	                   " prepared_name, 1000, 'commit', 'nobody was reached', NULL)"
+	                   " FROM assent_participant.branch WHERE gid = 'alone'");
+	assert_int_equal(doing("alone", "do_commit"), 200);
+	make_old("alone");
+	make_mark();
+	assert_int_equal(purged(10), 0);
+	assert_int_equal(doing("alone", "pre_commit"), 409);
+	assert_int_equal(fixture_effects(conn, "alone"), 1);
+	fixture_exec(conn, "DELETE FROM assent_participant.barrier WHERE gid = 'alone'");
+	assert_int_equal(purged(10), 0);
+	fixture_exec(conn, "UPDATE assent_participant.branch SET heuristic = NULL"
+	                   " WHERE gid = 'alone'");
+	make_mark();
+	assert_int_equal(purged(10), 1);
+}
+
 static void a_branch_goes_as_a_whole(void **state)
 {
 	(void)state;
@@ -284,6 +306,7 @@ int main(void)
 	    cmocka_unit_test(what_is_prepared_stays),
 	    cmocka_unit_test(what_was_held_for_long_stays_as_long),
 	    cmocka_unit_test(an_undecided_try_stays),
+	    cmocka_unit_test(what_ended_by_itself_stays),
 	    cmocka_unit_test(a_branch_goes_as_a_whole),
 	    cmocka_unit_test(in_batches),
 	    cmocka_unit_test(nothing_goes_before_its_time),

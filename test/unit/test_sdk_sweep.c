@@ -37,6 +37,7 @@ static void a_vote_in_doubt_asks(void **state)
 	two_phase("abort", 0, 0);
 	two_phase("pending", 0, 1);
 	two_phase("silent", 0, 1);
+	assert_int_equal(sweep_report.n_refused, 0);
 }
 
 static void only_an_answer_about_itself_counts(void **state)
@@ -45,6 +46,9 @@ static void only_an_answer_about_itself_counts(void **state)
 	two_phase("{\"gid\":\"other\",\"cluster\":\"c0ffee00\",\"decision\":\"commit\"}", 0, 1);
 	two_phase("{\"cluster\":\"c0ffee00\",\"decision\":\"abort\"}", 0, 1);
 	two_phase("{}", 0, 1);
+	assert_int_equal(sweep_report.n_refused, 1);
+	assert_non_null(
+	    strstr(sweep_report.failure, "the coordinator answered 200, which decides"));
 	/* Of the right gid; but the cluster is another's, or it is no answer. */
 	two_phase("{\"gid\":\"g7\",\"cluster\":\"deadbeef\",\"decision\":\"commit\"}", 0, 1);
 	two_phase("{\"gid\":\"g8\",\"cluster\":\"c0ffee00\",\"decision\":\"perhaps\"}", 0, 1);
