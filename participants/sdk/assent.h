@@ -268,9 +268,7 @@ struct assent_tick_report {
 	unsigned n_waiting;   /* looked at in vain: later again */
 	unsigned n_heuristic; /* decided without the coordinator */
 	unsigned n_failed;    /* could not be finished: later again */
-	/* The coordinator answered, but no decision (401: see token_file; 404: see coordinators). Counts
-	 * as silence, so that somebody should mend it. */
-	unsigned n_refused;
+	unsigned n_refused; /* the coordinator answered no decision (401: token_file): as silence */
 	/* Prepared transactions that no row of assent_participant.branch knows: nobody but you will
 	 * finish them. And those that the coordinator does not know: they were rolled back. */
 	unsigned n_orphan;
