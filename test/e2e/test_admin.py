@@ -106,7 +106,8 @@ def test_heuristic_stays(api, part, gid, others):
     alert = one_alert(api, part, kind="heuristic")
     assert (alert["severity"], alert["error"]) == ("critical", "heuristic_aborted")
     assert alert["branches"] == [{"gid": gid, "branch": "a"}]
-    assert not [a for a in alerts(api, part, state="open") if a["kind"] != "heuristic"]
+    wait_until(lambda: [a["kind"] for a in alerts(api, part, state="open")] == ["heuristic"],
+               what="the others' alert to be closed")
 
 
 def test_other_cause_other_alert(api, part, gids):
