@@ -159,6 +159,11 @@ static unsigned called_in(const struct action *a)
 	    [OP_CANCEL] = 1u << TXN_CANCELLING,
 	    [OP_ACTION] = 1u << TXN_RUNNING,
 	    [OP_COMPENSATE] = 1u << TXN_COMPENSATING,
+	    [OP_CAN_COMMIT] = 1u << TXN_ASKING,
+	    [OP_PRE_COMMIT] = 1u << TXN_PRE_COMMITTING,
+	    [OP_DO_COMMIT] = 1u << TXN_COMMITTING,
+	    [OP_ABORT] = 1u << TXN_ABORTING,
+	    [OP_PRE_ABORT] = 1u << TXN_PRE_ABORTING,
 	};
 
 	return a->one_phase ? 1u << TXN_ONE_PHASE : states[a->op];
