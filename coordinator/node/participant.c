@@ -14,8 +14,11 @@
 #include "node/call_head.h"
 #include "node/driver.h"
 #include "node/node.h"
+#include "node/reason.h"
 
 #define HANGING 16 /* calls in a row that were not answered in time */
+
+#define REASON_SIZE 200
 
 struct call {
 	struct list link;   /* in gtx->call */
@@ -37,14 +40,14 @@ struct call {
 static const char *note_alone(struct call *call, const struct http_result *r)
 {
 	struct gtx *g = call->gtx;
-	char reason[160], *text;
+	char reason[REASON_SIZE], *text;
 	size_t size = sizeof reason + 32;
 
 	if (g->txn.mode != MODE_THREE_PHASE || r->err || r->truncated ||
 	    !json_scan_top_true(r->body, r->len, "heuristic"))
 		return NULL;
 	g->node->metrics.heuristic++;
-	participant_read_member(r->body, r->len, "reason", reason, sizeof reason);
+	(void)reason_read(r->body, r->len, reason, sizeof reason);
 	if (g->note[call->branch].alone)
 		return g->note[call->branch].alone;
 	text = arena_alloc(&g->arena, size);
@@ -55,10 +58,20 @@ static const char *note_alone(struct call *call, const struct http_result *r)
 	return text;
 }
 
+/* Why it is no yes: what is known of a call that got no answer, or what the participant says. */
+static const char *explain(const struct call *call, const struct http_result *r, const char *alone,
+                           char reason[REASON_SIZE])
+{
+	if (alone || r->why || r->truncated || !r->len || !call->gtx->note[call->branch].failed)
+		return alone ? alone : r->why;
+	return reason_read(r->body, r->len, reason, REASON_SIZE) ? reason : NULL;
+}
+
 static void write_history(const struct call *call, const struct http_result *r,
                           enum event_type verdict, const char *alone)
 {
 	struct gtx *g = call->gtx;
+	char reason[REASON_SIZE];
 	int64_t ended_us = node_db_time_us(g->node, r->ended_us);
 	struct journal_attempt a = {
 	    .gid = g->gid,
@@ -71,7 +84,7 @@ static void write_history(const struct call *call, const struct http_result *r,
 	    .ended_us = ended_us,
 	    .status = (int16_t)(r->err ? 0 : r->status),
 	    .verdict = (int16_t)verdict,
-	    .error = alone ? alone : r->why,
+	    .error = explain(call, r, alone, reason),
 	};
 
 	journal_history(g->node->journal, &a);

@@ -40,6 +40,21 @@ def test_success(api, part, gid, status):
     assert len(part.calls("a")) == 2
 
 
+@pytest.mark.parametrize("body, error", [
+    ('{"reason":"not enough \\"tea\\""}', 'not enough "tea"'),
+    ('{"reason":"a\\nb\\u00e9"}', "a b\u00e9"),
+    ('{"reason":"%s"}' % ("\u00e9" * 99 + "x"), "\u00e9" * 99 + "x"),
+    ('{"reason":"%s"}' % ("\u00e9" * 100), "\u00e9" * 98 + "..."),
+    ('{"reason":""}', None), ('{"reason":["x"]}', None), ('["reason"]', None), ('{"reason":"x"', None), ("", None)])
+def test_reason_is_for_people(api, part, gid, body, error):
+    """A refusal's reason stands in the history; of a failure as well."""
+    part.on("a", "prepare", Answer(500, body), Answer(409, body))
+    assert api.put(gid, two(part), wait=10)["outcome"] == "aborted"
+    verdicts(api, gid, "a", "prepare", 2)
+    assert [a["error"] for a in api.history(gid)["attempts"]
+            if (a["branch"], a["op"]) == ("a", "prepare")] == [error, error]
+
+
 @pytest.mark.parametrize("status", [202, 425])
 @pytest.mark.parametrize("op", ["prepare", "commit"])
 def test_still_working(api, part, gid, op, status):

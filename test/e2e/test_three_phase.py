@@ -313,8 +313,9 @@ def test_mixed_says_who_did_what(api, part, gid):
 
 @pytest.mark.parametrize("body, said", [
     ('{"heuristic":true}', "ended by itself"),
-    ('{"heuristic":true,"reason":"%s"}' % ("x" * 500), "ended by itself: ?"),
-    ('{"heuristic":true,"reason":7}', "ended by itself: ?"),
+    ('{"heuristic":true,"reason":"%s"}' % ("x" * 500),
+     "ended by itself: " + "x" * 196 + "..."),
+    ('{"heuristic":true,"reason":7}', "ended by itself"),
     ('{"heuristic":"true","reason":"no"}', None),
     ('{"heuristic":false,"reason":"no"}', None)])
 def test_a_report_in_an_agreeing_answer(api, part, gid, body, said):
