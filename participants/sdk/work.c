@@ -22,7 +22,8 @@ bool sdk_may_begin(PGconn *conn, const struct assent_call *call, struct assent_r
 	return call && sdk_is_outside(conn, reply);
 }
 
-/* A vote is worth nothing when the transaction it is about has failed or is gone. */
+/* A vote is worth nothing when the transaction it is about has failed or is gone. Work that has
+ * committed may say no, and yet all of it remains: nobody must take that for a refusal. */
 static enum assent_vote check_vote(PGconn *conn, enum assent_vote vote, struct assent_reply *reply)
 {
 	PGTransactionStatusType status = PQtransactionStatus(conn);
@@ -31,11 +32,12 @@ static enum assent_vote check_vote(PGconn *conn, enum assent_vote vote, struct a
 		assent_reply_reason(reply, 503, "the database connection was lost");
 		return ASSENT_FAILED;
 	}
+	if (status == PQTRANS_IDLE) {
+		assent_reply_reason(reply, 500, "the work ended its transaction");
+		return ASSENT_FAILED;
+	}
 	if (vote == ASSENT_YES && status != PQTRANS_INTRANS) {
-		assent_reply_reason(reply, 500,
-		                    status == PQTRANS_INERROR
-		                        ? "a statement failed and the work voted yes"
-		                        : "the work ended its transaction");
+		assent_reply_reason(reply, 500, "a statement failed and the work voted yes");
 		return ASSENT_FAILED;
 	}
 	return vote;

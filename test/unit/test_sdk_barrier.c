@@ -113,6 +113,30 @@ static void cancel_learns_of_the_confirm(void **state)
 	assert_int_equal(enter("cc", "try"), ASSENT_BARRIER_SHUT_OUT);
 }
 
+/* Whatever it votes: what it has committed is there, and "no" would be a lie. */
+static void the_work_ends_its_transaction(void **state)
+{
+	static const char *const ops[] = {"prepare",    "one_phase",  "try",   "action",
+	                                  "can_commit", "pre_commit", "cancel"};
+	static const enum assent_vote votes[] = {ASSENT_YES, ASSENT_REFUSED, ASSENT_FAILED,
+	                                         ASSENT_READ_ONLY};
+	char gid[16];
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		for (unsigned j = 0; j < sizeof(votes) / sizeof(votes[0]); j++) {
+			struct business b = {.vote = votes[j], .sql = "COMMIT"}, tried = {0};
+
+			snprintf(gid, sizeof(gid), "e%u-%u", i, j);
+			if (strcmp(ops[i], "cancel") == 0)
+				assert_int_equal(doing(gid, "try", &tried), 200);
+			assert_int_equal(doing(gid, ops[i], &b), 500);
+			assert_non_null(strstr(body, "the work ended its transaction"));
+		}
+	}
+	assert_int_equal(fixture_prepared(conn), 0);
+}
+
 /* ---- installing ---- */
 
 static void *install(void *arg)
@@ -166,8 +190,11 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(one_phase_repeated),    cmocka_unit_test(one_phase_after_rollback),
-	    cmocka_unit_test(try_confirm_cancel),    cmocka_unit_test(cancel_learns_of_the_confirm),
+	    cmocka_unit_test(one_phase_repeated),
+	    cmocka_unit_test(one_phase_after_rollback),
+	    cmocka_unit_test(try_confirm_cancel),
+	    cmocka_unit_test(cancel_learns_of_the_confirm),
+	    cmocka_unit_test(the_work_ends_its_transaction),
 	    cmocka_unit_test(install_is_idempotent),
 	};
 
