@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,19 +66,48 @@ static int upgrade(PGconn *conn, struct assent_error *err)
 	return exec_ok(conn, "COMMIT", err);
 }
 
+/* PostgreSQL says what is denied, but not what to do about it. */
+static void explain_denial(const PGconn *conn, const unsigned *version, struct assent_error *err)
+{
+	const char *user = PQuser(conn);
+
+	if (strcmp(err->sqlstate, "42501") != 0)
+		return;
+	if (!version)
+		sdk_fail(err, ASSENT_E_DATABASE,
+		         "%.60s may not read the schema assent_participant: " SDK_GRANTS, user);
+	else if (*version)
+		sdk_fail(err, ASSENT_E_DATABASE,
+		         "%.60s may not bring the schema assent_participant from version %u to %u:"
+		         " let its owner install it once more",
+		         user, *version, participant_sql_n);
+	else
+		sdk_fail(err, ASSENT_E_DATABASE,
+		         "%.60s may not create the schema assent_participant: GRANT CREATE ON"
+		         " DATABASE %.60s TO it, or install as another role and then " SDK_GRANTS,
+		         user, PQdb(conn));
+	snprintf(err->sqlstate, sizeof(err->sqlstate), "42501");
+}
+
 int assent_participant_install(PGconn *conn, struct assent_error *err)
 {
+	struct assent_error unread;
 	unsigned version;
 	int rc;
 
+	err = err ? err : &unread;
 	if (PQtransactionStatus(conn) != PQTRANS_IDLE)
 		return sdk_fail(
 		    err, PQstatus(conn) == CONNECTION_OK ? ASSENT_E_INVALID : ASSENT_E_UNREACHABLE,
 		    "the connection is lost or inside a transaction block");
 	rc = current_version(conn, &version, err);
+	if (rc)
+		explain_denial(conn, NULL, err);
 	if (rc || version >= participant_sql_n)
 		return rc;
 	rc = upgrade(conn, err);
+	if (rc)
+		explain_denial(conn, &version, err);
 	sdk_pg_rollback(conn);
 	return rc;
 }

@@ -14,6 +14,11 @@
 #define SDK_NAME_MAX 199 /* PostgreSQL's limit for the name of a prepared transaction */
 #define SDK_BODY_MAX (1024 * 1024)
 
+/* What a role needs that has not installed the schema itself. */
+#define SDK_GRANTS                                                                          \
+	"GRANT USAGE ON SCHEMA and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA " \
+	"assent_participant TO it"
+
 /* ---- sql/participant/, in file-name order, compiled in (made by sql/embed.awk) ---- */
 
 extern const char *const participant_sql[];

@@ -258,12 +258,9 @@ static int check_privileges(PGconn *conn, struct assent_error *err)
 	if (!sdk_pg_ok(result))
 		rc = sdk_fail_pg(err, conn, result);
 	else if (*PQgetvalue(result, 0, 2) != 't')
-		rc = sdk_fail(
-		    err, ASSENT_E_INVALID,
-		    "%.60s may not write to the schema assent_participant: GRANT USAGE ON "
-		    "SCHEMA and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "
-		    "assent_participant TO it",
-		    PQgetvalue(result, 0, 0));
+		rc = sdk_fail(err, ASSENT_E_INVALID,
+		              "%.60s may not write to the schema assent_participant: " SDK_GRANTS,
+		              PQgetvalue(result, 0, 0));
 	else if (!PQgetisnull(result, 0, 1))
 		rc = sdk_fail(
 		    err, ASSENT_E_INVALID,

@@ -219,8 +219,15 @@ static void privileges_are_checked(void **state)
 	struct assent_error err;
 
 	(void)state;
-	fixture_exec(sweep_conn, "CREATE ROLE weak LOGIN;"
-	                         "GRANT USAGE ON SCHEMA assent_participant TO weak;"
+	fixture_exec(sweep_conn, "CREATE ROLE weak LOGIN");
+	assert_int_equal(start_as("weak dbname=template1", &err), ASSENT_E_DATABASE);
+	assert_non_null(strstr(err.text, "GRANT CREATE ON DATABASE template1 TO"));
+	assert_non_null(strstr(err.text, "install as another role"));
+	assert_int_equal(start_as("weak", &err), ASSENT_E_DATABASE);
+	assert_non_null(strstr(err.text, "weak may not read the schema assent_participant"));
+	assert_non_null(strstr(err.text, "GRANT USAGE"));
+	assert_string_equal(err.sqlstate, "42501");
+	fixture_exec(sweep_conn, "GRANT USAGE ON SCHEMA assent_participant TO weak;"
 	                         "GRANT SELECT ON ALL TABLES IN SCHEMA assent_participant TO weak");
 	assert_int_equal(start_as("weak", &err), ASSENT_E_INVALID);
 	assert_non_null(strstr(err.text, "GRANT USAGE"));
@@ -229,6 +236,13 @@ static void privileges_are_checked(void **state)
 	assert_int_equal(start_as("weak", &err), ASSENT_E_INVALID);
 	fixture_exec(sweep_conn, "GRANT SELECT ON assent_participant.mark TO weak");
 	assert_int_equal(start_as("weak", &err), 0);
+	fixture_exec(sweep_conn, "BEGIN; CREATE TEMP TABLE latest AS SELECT max(version) AS version"
+	                         " FROM assent_participant.version; DELETE FROM"
+	                         " assent_participant.version v USING latest"
+	                         " WHERE v.version = latest.version; COMMIT");
+	assert_int_equal(start_as("weak", &err), ASSENT_E_DATABASE);
+	assert_non_null(strstr(err.text, "let its owner install it"));
+	fixture_exec(sweep_conn, "INSERT INTO assent_participant.version SELECT * FROM latest");
 	prepare_by_hand("assent:c0ffee00:default:hers:b");
 	assert_int_equal(start_as("weak", &err), ASSENT_E_INVALID);
 	assert_non_null(strstr(err.text, "connect as"));
