@@ -399,7 +399,7 @@ install: all
 install-built:
 	install -d $(DESTDIR)$(prefix)/bin $(DESTDIR)$(prefix)/include $(to_lib)/pkgconfig $(to_unit) \
 		$(to_man)/man1 $(to_man)/man3 $(to_man)/man8 \
-		$(to_share)/sql $(doc_dir)
+		$(to_share)/sql $(doc_dir)/participants
 	install -m 755 $(assentd) $(assent) $(samples) $(DESTDIR)$(prefix)/bin/
 	install -m 644 $(sdk_a) $(to_lib)/
 	install -m 644 $(sdk_so) $(to_lib)/libassent.so.$(VERSION)
@@ -414,6 +414,7 @@ install-built:
 	cp -P $(BUILD)/man/*.3 $(to_man)/man3/
 	install -m 644 $(BUILD)/man/assentd.8 $(to_man)/man8/
 	install -m 644 README.md LICENSE api/openapi.yaml api/openapi.json $(doc_dir)/
+	install -m 644 participants/README.md $(doc_dir)/participants/
 
 # What the install of this version has put there.
 uninstall:

@@ -178,7 +178,7 @@ static void run_rules(struct run *run)
 		struct result *result = &run->result[run->n_result];
 		const char *skip;
 
-		if (!rule->chosen)
+		if (!rule->chosen || !rule->def->step[0].role)
 			continue;
 		run->n_result++;
 		result->rule = rule;
@@ -199,13 +199,23 @@ static void run_rules(struct run *run)
 	}
 }
 
+/* One of the rules about all answers. */
 static void judge_answers(struct run *run, const char *name, const struct exchange *wrong,
                           const char *why)
 {
-	struct result *result = &run->result[run->n_result++];
+	const struct rule *rule = run->rule;
+	struct result *result = &run->result[run->n_result];
 
-	result->name = name;
-	result->verdict = wrong ? FAILED : PASSED;
+	while (strcmp(rule->name, name) != 0)
+		rule++;
+	if (!rule->chosen)
+		return;
+	run->n_result++;
+	result->rule = rule;
+	result->name = rule->name;
+	result->verdict = wrong ? FAILED : run->n_exchange ? PASSED : SKIPPED;
+	if (result->verdict == SKIPPED)
+		buf_puts(&result->reason, "no other rule was chosen");
 	for (size_t i = 0; wrong && i < run->n_exchange; i++) {
 		if (run->exchange[i] != wrong)
 			continue;
@@ -259,7 +269,7 @@ static int check(struct run *run)
 	run_rules(run);
 	if (run->options->dry)
 		return CLI_OK;
-	if (!run->options->n_rule && !run->stopped) {
+	if (!run->stopped) {
 		judge_answers(run, "answers.json", find_not_json(run), "an answer that is no JSON");
 		judge_answers(run, "answers.bounded", find_too_long(run),
 		              "an answer of more than 16 KiB");

@@ -76,7 +76,7 @@ struct run {
 	struct exchange **exchange; /* all of them, in the order of sending */
 	size_t n_exchange;
 	struct rule rule[RULES_MAX];
-	struct result result[RULES_MAX + 2]; /* and two about all answers */
+	struct result result[RULES_MAX];
 	size_t n_rule, n_result;
 	char *probed; /* what --probe printed last, when nothing was committed since */
 	bool stopped; /* the user interrupted it */

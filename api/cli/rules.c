@@ -57,6 +57,13 @@ static const char *word(const struct mode *mode, const char *text, size_t len)
 	return NULL;
 }
 
+/* "a abort" is no English. */
+static bool lacks_n(const struct buf *b, const char *own)
+{
+	return strchr("aeiou", *own) && b->len >= 2 && memcmp(b->data + b->len - 2, "a ", 2) == 0 &&
+	       (b->len == 2 || b->data[b->len - 3] == ' ');
+}
+
 /* The mode's own words in the place of {first}, {finish} and {undo}. */
 static char *expand(const char *prefix, const char *text, const struct mode *mode)
 {
@@ -69,6 +76,10 @@ static char *expand(const char *prefix, const char *text, const struct mode *mod
 		end = *text == '{' ? strchr(text, '}') : NULL;
 		own = end ? word(mode, text + 1, (size_t)(end - text - 1)) : NULL;
 		if (own) {
+			if (lacks_n(&b, own)) {
+				b.len--;
+				buf_puts(&b, "n ");
+			}
 			buf_puts(&b, own);
 			text = end + 1;
 		} else {

@@ -106,8 +106,8 @@ struct rule_def {
 	const char *name; /* behind "mode." or, when it begins with a dot, by itself */
 	unsigned modes;
 	enum need need;
-	unsigned times; /* that often, each with a gid of its own; 0: once */
-	struct step step[RULE_STEPS + 1];
+	unsigned times;                   /* that often, each with a gid of its own; 0: once */
+	struct step step[RULE_STEPS + 1]; /* none: of all answers, judged in the end */
 	const char *what, *why, *source;
 };
 

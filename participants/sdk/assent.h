@@ -161,7 +161,7 @@ ASSENT_API enum assent_vote assent_refuse(struct assent_reply *reply, const char
  * 22 and 23) are refused, since asking again cannot help; the rest is ASSENT_FAILED. */
 ASSENT_API enum assent_vote assent_sql_failed(struct assent_reply *reply, const PGresult *result);
 
-/* ---- participant with PostgreSQL (participants/README.md, "The barrier") -------------------- */
+/* ---- participant with PostgreSQL (participants/README.md, "What a participant must survive") - */
 
 /* Creates or brings up to date the schema assent_participant. Idempotent; several processes may
  * do it at once. `conn` is outside a transaction block. ASSENT_E_DATABASE, ASSENT_E_UNREACHABLE. */
@@ -374,6 +374,7 @@ ASSENT_API const char *assent_server_url(const struct assent_server *server);
 ASSENT_API void assent_server_run(struct assent_server *server);
 /* Makes assent_server_run return. Thread-safe, also in a signal handler. */
 ASSENT_API void assent_server_stop(struct assent_server *server);
+
 ASSENT_API void assent_server_free(struct assent_server *server);
 
 /* ---- client: start a global transaction ----------------------------------------------------- */

@@ -24,6 +24,15 @@ function safe(s)
 	return s
 }
 
+# What stands between backticks is bold.
+function bold(s)
+{
+	while (match(s, /`[^`]*`/))
+		s = substr(s, 1, RSTART - 1) "\\fB" substr(s, RSTART + 1, RLENGTH - 2) "\\fP" \
+		    substr(s, RSTART + RLENGTH)
+	return s
+}
+
 # A sentence ends with its line: formatters set the space behind it.
 function sentences(s,  n, part, i, text)
 {
@@ -31,7 +40,7 @@ function sentences(s,  n, part, i, text)
 	n = split(s, part, "\n")
 	for (i = 1; i <= n; i++) {
 		sub(/ $/, "", part[i])
-		text = text safe(part[i]) "\n"
+		text = text bold(safe(part[i])) "\n"
 	}
 	return text
 }
@@ -192,5 +201,8 @@ END {
 	    ".Sh SYNOPSIS\n.In assent.h\n.Pp\n" \
 	    ".Dl cc x.c -o x $(pkg-config --cflags --libs assent)\n" \
 	    ".Sh DESCRIPTION\n" prose(overview) ".Pp\nThe pages:\n.Bl -tag -width indent\n" pages \
-	    ".El\n.Sh SEE ALSO\n.Xr assentd 8\n.Pp\nThis is version " version ".\n" >file
+	    ".El\n.Sh FILES\n.Bl -tag -width indent\n" \
+	    ".It Pa share/doc/assent/participants/README.md\n" \
+	    "Below the prefix: what a participant must keep to, with an example.\n" \
+	    ".El\n.Sh SEE ALSO\n.Xr assent 1 ,\n.Xr assentd 8\n.Pp\nThis is version " version ".\n" >file
 }

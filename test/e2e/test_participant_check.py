@@ -406,6 +406,8 @@ def test_dry_run_calls_nobody(part):
 
 def test_list_of_rules():
     rules = report("--list-rules")[1]
+    assert {"answers.json", "answers.bounded"} < {r["name"] for r in rules}
+    assert not any(re.search(r"\ba [aeiou](?!ne_|ne\b|nique)", r["what"] + r["why"]) for r in rules)
     assert len({r["name"] for r in rules}) == len(rules) > 80
     for rule in rules:
         assert rule["what"] and rule["why"] and rule["source"] and "{first}" not in str(rule)

@@ -66,7 +66,8 @@ def test_everything_is_in_its_place(installed):
     assert {"bin/assent", "bin/assentd", "include/assent.h", lib + "/libassent.a", lib + "/libassent.so",
             lib + "/libassent.so.0", lib + "/libassent.so.0.1.0", lib + "/pkgconfig/assent.pc",
             "share/assent/sql/participant/001_init.sql", "share/man/man3/assent.3",
-            "share/man/man3/assent_submit.3", "share/man/man8/assentd.8"} <= found
+            "share/man/man3/assent_submit.3", "share/man/man8/assentd.8",
+            "share/doc/assent/README.md", "share/doc/assent/participants/README.md"} <= found
     assert os.readlink(installed.libdir + "/libassent.so") == "libassent.so.0"
     assert os.readlink(installed.libdir + "/libassent.so.0") == "libassent.so.0.1.0"
     dynamic = run("readelf", "-d", installed.libdir + "/libassent.so").stdout
@@ -237,7 +238,15 @@ def test_manual_pages(installed):
         text = re.sub(".\b", "", text)
         assert re.search(r"^NAME\n(.|\n)*\b%s\b(.|\n)*^SYNOPSIS" % name, text, re.M), name
         assert name + "(" in text.split("DESCRIPTION")[1], name
+        if name == "assent_server_stop":
+            said = text.index("Makes assent_server_run return")
+            assert text.index("assent_server_stop(") < said < text.index("assent_server_free(")
+    overview = run("mandoc", "-T", "ascii", man + "/man3/assent.3").stdout
+    assert "`" not in overview and "p\bpr\bre\bep\bpa\bar\bre\be" in overview
     daemon = re.sub(".\b", "", run("mandoc", "-T", "ascii", man + "/man8/assentd.8").stdout)
     usage = run(installed.prefix + "/bin/assentd", "--help").stdout
     for option in re.findall(r"^  (--[\w.-]+)", usage, re.M):
         assert option in daemon, option
+    for title in ("SYNOPSIS", "FILES", "EXIT STATUS", "SIGNALS", "SEE ALSO"):
+        assert re.search("^%s\n +\\S" % title, daemon, re.M), title
+    assert re.search(r"^ +assentd migrate \[options\]$", daemon, re.M)
