@@ -50,17 +50,21 @@ static int add_all(struct service *service, struct assent_server *server, struct
 	return rc || !service->add ? rc : service->add(service, server, err);
 }
 
-/* What people should know: a branch was decided without the coordinator, or waits for somebody. */
+/* What people should know: a branch was decided without the coordinator, or waits for somebody, which
+ * is said once and not each time that it is looked at in vain. */
 static void on_tick(const struct assent_tick_report *report, const struct assent_error *err,
                     void *ctx)
 {
+	static char said[sizeof(report->failure)];
 	const struct service *service = ctx;
 
 	(void)err; /* the database is away: whoever calls is told so */
 	if (report->n_heuristic)
 		fprintf(stderr, "%s: %s\n", service->name, report->heuristic);
-	if (report->n_refused)
+	if (*report->failure && strcmp(report->failure, said) != 0)
 		fprintf(stderr, "%s: %s\n", service->name, report->failure);
+	if (*report->failure || report->n_swept)
+		snprintf(said, sizeof(said), "%s", report->failure);
 	if (report->n_orphan)
 		fprintf(stderr, "%s: prepared, and not known: %s\n", service->name,
 		        report->orphan[0]);

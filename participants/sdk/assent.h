@@ -274,7 +274,7 @@ struct assent_tick_report {
 	unsigned n_orphan;
 	char orphan[ASSENT_ORPHAN_MAX][200]; /* the first of their names */
 	char heuristic[512];                 /* the last of n_heuristic, for people */
-	char failure[256];                   /* the last of n_failed and n_refused, for people */
+	char failure[256];                   /* why failed, refused or not reached; for people */
 };
 
 /* Strings and files are read here. ASSENT_E_INVALID, ASSENT_E_SYSTEM, ASSENT_E_NOMEM. */

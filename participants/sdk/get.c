@@ -47,6 +47,7 @@ void sdk_get_release(struct sdk_get *ask)
 	sdk_text_release(&ask->headers);
 	sdk_text_release(&ask->answer);
 	ask->status = 0;
+	ask->why = NULL;
 }
 
 static size_t on_data(char *data, size_t size, size_t n, void *ctx)
@@ -112,10 +113,12 @@ static void take_answers(struct sdk_getter *getter)
 	while ((message = curl_multi_info_read(getter->multi, &n_more))) {
 		struct sdk_get *ask = NULL;
 
-		if (message->msg != CURLMSG_DONE || message->data.result != CURLE_OK)
+		if (message->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&ask);
-		if (ask)
+		if (ask && message->data.result != CURLE_OK)
+			ask->why = curl_easy_strerror(message->data.result);
+		else if (ask)
 			curl_easy_getinfo(message->easy_handle, CURLINFO_RESPONSE_CODE,
 			                  &ask->status);
 	}

@@ -219,6 +219,7 @@ struct sdk_get {
 	struct sdk_text url;
 	struct sdk_text headers; /* lines that end with a newline */
 	long status;             /* 0: no answer in time */
+	const char *why;         /* then: libcurl's reason, or NULL */
 	struct sdk_text answer;
 };
 

@@ -9,6 +9,8 @@
 
 #include "sweep.h"
 
+#define ADDRESS_MAX 100
+
 static void ask_round(struct tick *t)
 {
 	struct round *r = &t->p->round;
@@ -44,15 +46,56 @@ static bool is_about(const struct sdk_get *ask, const struct assent_call *call)
 	return strcmp(cluster, call->cluster) == 0 && strcmp(gid, call->gid) == 0;
 }
 
+/* The coordinator that was asked, as an URL without the secrets that it may have. */
+static int address(const struct sdk_get *ask, const char **start)
+{
+	const char *url = ask->url.failed ? "" : ask->url.data, *path, *at;
+
+	path = strstr(url, "/v1/transactions/");
+	if (!path)
+		path = url;
+	at = memrchr(url, '@', (size_t)(path - url));
+	*start = at ? at + 1 : url;
+	return path - *start < ADDRESS_MAX ? (int)(path - *start) : ADDRESS_MAX;
+}
+
+/* No decision, which need not be the coordinator's fault: a wrong address looks like that too. */
+static void note_silence(struct due *due, const struct sdk_get *ask)
+{
+	char cluster[sizeof(due->call.cluster)] = "";
+	/* 429 and 5xx come and go; the others stay until somebody mends them. */
+	bool stays = ask->status && ask->status != 429 && ask->status < 500;
+	const char *at;
+	int len = address(ask, &at);
+
+	/* Of several, what tells most. A service lists the coordinators of all clusters: that one of
+	 * them knows nothing of another's transaction is no news while that other is away. */
+	if (*due->silence &&
+	    (ask->status == 200 || (!stays && due->refused && due->refused != 200)))
+		return;
+	due->refused = stays ? (int)ask->status : 0;
+	if (ask->status == 200 && ask->answer.len)
+		sdk_json_member(ask->answer.data, ask->answer.len, "cluster", cluster,
+		                sizeof(cluster));
+	if (!ask->status)
+		snprintf(due->silence, sizeof(due->silence), "no decision from %.*s: %s", len, at,
+		         ask->why ? ask->why : "no answer in time");
+	else if (sdk_identifier(cluster, 32, "") && strcmp(cluster, due->call.cluster) != 0)
+		snprintf(due->silence, sizeof(due->silence),
+		         "no decision from %.*s: it is of cluster %s, not %s", len, at, cluster,
+		         due->call.cluster);
+	else
+		snprintf(due->silence, sizeof(due->silence),
+		         "no decision from %.*s: it answered %ld", len, at, ask->status);
+}
+
 static void judge_coordinator(struct due *due, const char *whom, const struct sdk_get *ask)
 {
 	char decision[16];
 
 	(void)whom;
 	if (!is_about(ask, &due->call)) {
-		/* 429 and 5xx come and go; the others stay until somebody mends them. */
-		if (ask->status && ask->status != 429 && ask->status < 500)
-			due->refused = (int)ask->status;
+		note_silence(due, ask);
 		return;
 	}
 	if (due->coordinator > PENDING)

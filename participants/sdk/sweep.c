@@ -130,17 +130,19 @@ static void note_failure(struct tick *t, const struct due *due)
 	         assent_reply_body(t->reply, NULL));
 }
 
-/* Silence it is, but whoever runs this service must hear that it asks in vain. */
-static void note_refused(struct tick *t, struct due *due)
+/* Silence it is, but whoever runs this service must hear that it asks in vain: in words that are the
+ * same for every branch, and that do not hide what is about one. */
+static void note_silence(struct tick *t, struct due *due)
 {
-	t->report->n_refused++;
-	snprintf(
-	    t->report->failure, sizeof(t->report->failure),
-	    "%.128s, branch %.32s: asked for the decision, %s answered %d, which decides nothing",
-	    due->call.gid, due->call.branch,
-	    t->p->n_coordinator > 1 ? "a coordinator" : "the coordinator", due->refused);
-	sdk_text_printf(&due->why, ", it answered %d", due->refused);
+	struct assent_tick_report *report = t->report;
+
+	if (due->refused)
+		sdk_text_printf(&due->why, ", it answered %d", due->refused);
+	if (due->refused || report->n_failed + report->n_refused == 0)
+		snprintf(report->failure, sizeof(report->failure), "%s", due->silence);
+	report->n_refused += due->refused != 0;
 	due->refused = 0;
+	*due->silence = '\0';
 }
 
 static void note_orphan(struct tick *t, const char *name)
@@ -200,8 +202,8 @@ static void obey(struct tick *t, struct due *due)
 static void follow_coordinator(struct tick *t, struct due *dues, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		if (dues[i].open && dues[i].coordinator == SILENT && dues[i].refused)
-			note_refused(t, &dues[i]);
+		if (dues[i].open && dues[i].coordinator == SILENT && *dues[i].silence)
+			note_silence(t, &dues[i]);
 		if (!dues[i].open || dues[i].coordinator == SILENT)
 			continue;
 		if (dues[i].coordinator == PENDING) {

@@ -24,6 +24,7 @@ struct due {
 	} coordinator;
 	bool is_unknown; /* the coordinator's decision is a presumption */
 	int refused; /* the status with which it answered something else than a decision, or 0 */
+	char silence[200]; /* why it is SILENT, for people */
 	unsigned n_peer, n_answer, n_committed, n_aborted;
 	struct sdk_text why; /* what the peers said */
 };

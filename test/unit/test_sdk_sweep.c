@@ -47,10 +47,10 @@ static void only_an_answer_about_itself_counts(void **state)
 	two_phase("{\"cluster\":\"c0ffee00\",\"decision\":\"abort\"}", 0, 1);
 	two_phase("{}", 0, 1);
 	assert_int_equal(sweep_report.n_refused, 1);
-	assert_non_null(
-	    strstr(sweep_report.failure, "the coordinator answered 200, which decides"));
+	assert_non_null(strstr(sweep_report.failure, ": it answered 200"));
 	/* Of the right gid; but the cluster is another's, or it is no answer. */
 	two_phase("{\"gid\":\"g7\",\"cluster\":\"deadbeef\",\"decision\":\"commit\"}", 0, 1);
+	assert_non_null(strstr(sweep_report.failure, ": it is of cluster deadbeef, not c0ffee00"));
 	two_phase("{\"gid\":\"g8\",\"cluster\":\"c0ffee00\",\"decision\":\"perhaps\"}", 0, 1);
 	two_phase("{\"gid\":\"g9\",\"cluster\":\"c0ffee00\",\"decision\":\"commit\"", 0, 1);
 	/* A coordinator that has never heard of it: abort, and somebody should know. */
@@ -59,6 +59,47 @@ static void only_an_answer_about_itself_counts(void **state)
 	    0, 0);
 	assert_int_equal(sweep_report.n_orphan, 1);
 	assert_string_equal(sweep_report.orphan[0], "assent:c0ffee00:default:g10:b");
+}
+
+/* Not to be told apart from "pending" otherwise; and a password in an URL is not for the log. */
+static void who_asks_in_vain_is_told(void **state)
+{
+	struct sweep_script *s = sweep_script("pending", NULL);
+	struct assent_participant *all = sweep_asker;
+	const char *port = strrchr(assent_server_url(sweep_server), ':');
+	char plain[64], both[128], turned[128];
+	const struct {
+		const char *url, *says;
+	} wrong[] = {{SWEEP_NOWHERE, SWEEP_NOWHERE ": "},
+	             {SWEEP_NOWHERE, "connect to server"},
+	             {"http://me:secret@127.0.0.1:1/", "127.0.0.1:1: "},
+	             {"http://nowhere.invalid", "http://nowhere.invalid: "},
+	             {both, SWEEP_NOWHERE ": "},
+	             {turned, SWEEP_NOWHERE ": "},
+	             {plain, "SSL"}};
+
+	(void)state;
+	snprintf(plain, sizeof(plain), "https://127.0.0.1%s", port);
+	snprintf(both, sizeof(both), SWEEP_NOWHERE " http://127.0.0.1%s", port);
+	snprintf(turned, sizeof(turned), "http://127.0.0.1%s " SWEEP_NOWHERE, port);
+	assert_int_equal(sweep_do(s->gid, "b", "prepare"), 200);
+	sweep_tick();
+	assert_string_equal(sweep_report.failure, "");
+	s->words[0] = "silent";
+	sweep_tick();
+	assert_non_null(strstr(sweep_report.failure, ": it answered 503"));
+	s->words[0] = "{\"gid\":\"x\",\"cluster\":\"deadbeef\",\"decision\":\"abort\"}";
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		sweep_asker = sweep_participant(wrong[i].url, NULL);
+		sweep_tick();
+		assert_int_equal(sweep_report.n_waiting, 1);
+		assert_int_equal(sweep_report.n_refused, 0);
+		assert_non_null(strstr(sweep_report.failure, wrong[i].says));
+		assert_null(strstr(sweep_report.failure, "secret"));
+		assent_participant_free(sweep_asker);
+	}
+	sweep_asker = all;
+	assert_int_equal(sweep_do(s->gid, "b", "rollback"), 200);
 }
 
 static void who_is_in_time_is_left_alone(void **state)
@@ -312,6 +353,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_vote_in_doubt_asks),
 	    cmocka_unit_test(only_an_answer_about_itself_counts),
+	    cmocka_unit_test(who_asks_in_vain_is_told),
 	    cmocka_unit_test(who_is_in_time_is_left_alone),
 	    cmocka_unit_test(orphans_are_reported),
 	    cmocka_unit_test(only_its_own_cluster_and_database),
