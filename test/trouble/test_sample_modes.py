@@ -9,6 +9,7 @@ from harness.guard import Guard
 from harness.postgres import PrivatePostgres
 from harness.signature import call_headers
 from harness.system import Service
+from harness.wait import wait_until
 
 PAYLOADS = {"stock": {"sku": "tea", "n": 2}, "account": {"user": 7, "amount": 30},
             "coupon": {"code": "SPRING"},
@@ -135,3 +136,20 @@ def test_a_table_of_former_times(samples, name):
     sample.service.start()
     assert sample.look() == {"stock": (5, 0), "account": (40, 0), "order": (2, 2)}[name]
     sample.service.kill9()
+
+
+def test_in_vain_is_said_once(samples):
+    """The coordinator's address is wrong: one line, however often the sweep asks."""
+    pg = samples["pg"]
+    service = Service(pg.guard, "stock", pg.create("in_vain"),
+                      args=["--coordinator", "http://127.0.0.1:1"]).start()
+    reply = requests.post(service.url + "/stock/prepare", json=PAYLOADS["stock"], timeout=60,
+                          headers=call_headers("in-vain", "prepare"))
+    assert reply.status_code == 200
+    for _ in range(3):
+        service.db.query("UPDATE assent_participant.branch SET due_at = now() - interval '1 s'")
+        wait_until(lambda: service.db.value("SELECT due_at > now() FROM assent_participant.branch"),
+                   60, "the sweep to look at it")
+    said = service.process.stderr()
+    service.kill9()
+    assert said.count("no decision from http://127.0.0.1:1: ") == 1, said
