@@ -43,12 +43,13 @@ class Stop(BaseException):
 
 
 def on_signal(_signum, _frame):
+    handle_signals(signal.SIG_IGN)  # it may come twice: to the whole group, and through make
     raise Stop
 
 
-def catch_signals():
+def handle_signals(handler):
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, on_signal)
+        signal.signal(signum, handler)
     # A killed `make` sends no signal to what it runs.
     if "MAKELEVEL" in os.environ:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -287,7 +288,7 @@ def show(guard):
 
 def main():
     check_build()
-    catch_signals()
+    handle_signals(on_signal)
     status, guard = 1, Guard("assent-demo-")
     try:
         status = show(guard)
@@ -300,8 +301,7 @@ def main():
             traceback.print_exc()
         print("demo: %s\ndemo: all logs are in %s-log" % (error, guard.dir), file=sys.stderr)
     finally:
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signum, signal.SIG_IGN)
+        handle_signals(signal.SIG_IGN)
         guard.close()
     return status
 
