@@ -323,12 +323,14 @@ static void start(struct caller *c, const char *gid, const char *op, const char 
 	assert_int_equal(pthread_create(&c->thread, NULL, call_it, c), 0);
 }
 
-static void wait_until_waiting(int n)
+static void wait_until_waiting_for(const char *kind)
 {
 	time_t until = time(NULL) + DEADLINE_S;
 
-	while (fixture_number(conn, "SELECT count(*) FROM pg_locks WHERE NOT granted"
-	                            " AND locktype = 'advisory'") != n)
+	while (fixture_number(conn,
+	                      "SELECT count(*) FROM pg_locks WHERE NOT granted"
+	                      " AND locktype = '%s'",
+	                      kind) != 1)
 		assert_true(time(NULL) < until);
 }
 
@@ -339,7 +341,7 @@ static void during_the_work(const char *gid, const char *op, int status)
 
 	fixture_exec(conn, "SELECT pg_advisory_lock(1)");
 	start(&working, gid, "pre_commit", "SELECT pg_advisory_xact_lock(1)");
-	wait_until_waiting(1);
+	wait_until_waiting_for("advisory");
 	assert_int_equal(doing(gid, op), status);
 	fixture_exec(conn, "SELECT pg_advisory_unlock(1)");
 	pthread_join(working.thread, NULL);
@@ -368,13 +370,15 @@ static void a_poll_that_came_first_wins(void **state)
 	assert_int_equal(doing("x", "can_commit"), 200);
 	fixture_exec(conn, "SELECT pg_advisory_lock(1)");
 	start(&working, "x", "pre_commit", "SELECT pg_advisory_xact_lock(1)");
-	wait_until_waiting(1);
+	wait_until_waiting_for("advisory");
 	fixture_exec(peer, "BEGIN");
 	fixture_exec(peer, "SELECT assent_participant.settle('c0ffee00', 'default', 'x', 'b',"
 	                   " 'assent:c0ffee00:default:x:b', 1000, 'poll', NULL, NULL)");
 	fixture_exec(conn, "SELECT pg_advisory_unlock(1)");
 	while (fixture_prepared(conn) == 0)
 		assert_true(time(NULL) < until);
+	/* Prepared, and about to say yes: the peer's row stands in its way. */
+	wait_until_waiting_for("transactionid");
 	fixture_exec(peer, "COMMIT");
 	pthread_join(working.thread, NULL);
 	assert_int_equal(working.status, 409);
@@ -389,7 +393,7 @@ static void two_pre_commits_do_it_once(void **state)
 	(void)state;
 	fixture_exec(conn, "SELECT pg_advisory_lock(1)");
 	start(&a, "t", "pre_commit", "SELECT pg_advisory_xact_lock(1)");
-	wait_until_waiting(1);
+	wait_until_waiting_for("advisory");
 	start(&b, "t", "pre_commit", NULL);
 	fixture_exec(conn, "SELECT pg_advisory_unlock(1)");
 	pthread_join(a.thread, NULL);
@@ -424,7 +428,7 @@ static void a_repetition_has_the_result(void **state)
 		fixture_exec(conn, "SELECT pg_advisory_lock(1)");
 		start(&a, gid, "pre_commit", "SELECT pg_advisory_xact_lock(1)");
 		a.business.result = "{\"n\":1}";
-		wait_until_waiting(1);
+		wait_until_waiting_for("advisory");
 		fixture_exec(holder, "BEGIN");
 		snprintf(sql, sizeof(sql),
 		         "SELECT FROM assent_participant.branch WHERE gid = '%s' FOR UPDATE", gid);
