@@ -143,6 +143,10 @@ class Participant:
                                         daemon=True)
         self._thread.start()
 
+    def reopen(self):
+        """After a close, at the same address."""
+        self._serve(self.port)
+
     def url(self, name, op=None):
         base = "http://127.0.0.1:%d/%s" % (self.port, name)
         return base + "/" + op if op else base

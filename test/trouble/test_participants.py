@@ -410,41 +410,90 @@ def per_second(assentd, participant, seconds):
     return told["committed"] / told["seconds"]
 
 
-BUSY = (
-    silent,
-    forever(b"x", 1, head=reply(200, length=100000)),
-    raw(OK, "reset"),
-    raw(reply(503, b"x" * 100_000), "close"),
-)
+TURNS = 48
+# What becomes of the calls; None: they do not get there.
+BUSY = {
+    "hangs": silent,
+    "is slow": forever(b"x", 0.1, head=reply(200, length=100000)),
+    "resets": raw(OK, "reset"),
+    "answers with 10 MB": raw(reply(503, b"x" * 10_000_000), "close"),
+    "refuses": None,
+    "has no address": None,
+}
+
+
+class Trouble:
+    """64 transactions wait for a participant that is in trouble, and call it twice a second."""
+
+    def __init__(self, guard, rogue, gids):
+        self.names, self.rogue, self.gids = Names(guard), rogue, gids
+        # One for each time: libcurl remembers an address for a minute.
+        self.lost = ["http://lost%d.test:%d" % (n, rogue.port) for n in range(TURNS)]
+        self.assentd = Assentd(guard, args=["--participant-allow", ",".join(
+            ["http://loopback:*"] + self.lost)])
+        self.assentd.env = self.names.env
+        self.assentd.start()
+
+    def in_flight(self):
+        return self.assentd.client.metric("assent_transactions_in_flight")
+
+    def begin(self, kind):
+        x = self.rogue.branch("x", timeout_ms=500)
+        if kind == "has no address":
+            x["participant"] = self.lost.pop() + "/x"
+            self.names.do("fail")
+        body = two(x, self.rogue.branch("y"), retry=dict(QUICK, initial_ms=500, cap_ms=500))
+        self.hang_up()
+        if BUSY[kind]:
+            self.rogue.on("x", "prepare", BUSY[kind])
+        if kind == "refuses":
+            self.rogue.close()
+        self.rogue.forget()
+        for _ in range(64):
+            sent = self.assentd.client.session.put(
+                self.assentd.url + "/v1/transactions/" + self.gids(), json=body)
+            assert sent.status_code == 202
+        if BUSY[kind]:
+            self.rogue.wait_calls(48, "x", "prepare", 20)
+
+    def end(self, kind):
+        assert self.in_flight() == 64, kind
+        if kind == "refuses":
+            self.rogue.reopen()
+        self.rogue.on("x", "prepare", raw(reply(409)))
+        self.names.do("serve")
+        self.hang_up()
+        wait_until(lambda: self.in_flight() == 0, 30, "the end of all")
+
+    def hang_up(self):
+        for line in list(self.rogue.lines):
+            line.close()
 
 
 def test_others_keep_their_throughput(guard, rogue, gids):
-    """Beside 64 transactions that wait for a participant in trouble, those that do not name it get
-    on as before. Measured in turns, so that what else the machine does meets both, and by the
-    median of the turns' ratios, because one turn of half a second says little. It takes as many
-    turns as it needs, up to 16: a ratio that is truly below 0.9 stays there, noise does not. The
-    troubles cost little CPU of their own; that is what their calls wait for here."""
-    assentd = Assentd(guard).start()
-    api, fast = assentd.client, noop(guard)
-    per_second(assentd, fast, 0.3)
-    ratios = []
-    while len(ratios) < 4 or statistics.median(ratios) < 0.9 and len(ratios) < 16:
-        alone = per_second(assentd, fast, 0.4)
-        rogue.on("x", "prepare", BUSY[len(ratios) % len(BUSY)])
-        rogue.forget()
-        body = two(rogue.branch("x", timeout_ms=20000), rogue.branch("y"),
-                   retry=dict(QUICK, initial_ms=2000, cap_ms=2000))
-        for _ in range(64):
-            sent = api.session.put(assentd.url + "/v1/transactions/" + gids(), json=body)
-            assert sent.status_code == 202
-        rogue.wait_calls(48, "x", "prepare", 20)
-        ratios.append(per_second(assentd, fast, 0.4) / alone)
-        assert api.metric("assent_transactions_in_flight") == 64
-        rogue.on("x", "prepare", raw(reply(409)))
-        for line in list(rogue.lines):
-            line.close()
-        wait_until(lambda: api.metric("assent_transactions_in_flight") == 0, 30, "the end of all")
-    assert statistics.median(ratios) >= 0.9, ratios
+    """Beside 64 transactions that wait for a participant in trouble, of whatever kind, those that do
+    not name it get on as before. Measured in turns, so that what else the machine does meets both;
+    one turn of half a second says little. Therefore as many are taken as it needs, up to TURNS, until
+    the median of all ratios is 0.9 and each kind has had such a turn: where the trouble itself
+    holds others up there is none, and noise does not last."""
+    trouble = Trouble(guard, rogue, gids)
+    fast = noop(guard)
+    per_second(trouble.assentd, fast, 0.3)
+    ratios = {kind: [] for kind in BUSY}
+
+    def low():
+        return [kind for kind in BUSY if max(ratios[kind], default=0) < 0.9]
+
+    def every():
+        return [ratio for found in ratios.values() for ratio in found]
+    while low() or statistics.median(every()) < 0.9:
+        assert len(every()) < TURNS, ratios
+        for kind in low() or BUSY:
+            alone = per_second(trouble.assentd, fast, 0.4)
+            trouble.begin(kind)
+            ratios[kind].append(per_second(trouble.assentd, fast, 0.4) / alone)
+            trouble.end(kind)
+    print(ratios)
 
 
 def test_too_many_calls_for_one(guard, rogue, part, gids):
