@@ -60,6 +60,12 @@ GOALS = (
     ("2pc", 2, "64", "commits per transaction", lambda r: r["commits_per_txn"], 0.2, "at most"),
     ("3pc", 2, "64", "of the bare loop's throughput", ratio("per_second"), 0.75, "at least"),
     ("3pc", 2, "64", "transactions a second", lambda r: r["per_second"], 4000, "at least"),
+    ("tcc", 2, "64", "of the bare loop's throughput", ratio("per_second"), 0.75, "at least"),
+    ("tcc", 2, "64", "transactions a second", lambda r: r["per_second"], 6000, "at least"),
+    ("saga", 2, "64", "of the bare loop's throughput", ratio("per_second"), 0.75, "at least"),
+    ("saga", 2, "64", "transactions a second", lambda r: r["per_second"], 6000, "at least"),
+    ("tcc-interactive", 2, "64", "transactions a second", lambda r: r["per_second"], 2500,
+     "at least"),
     ("2pc", 2, "1", "ms at the median", lambda r: r["p50_us"] / 1000, 1.5, "at most"),
 )
 # The same with participants that do something: all of it, their PostgreSQL included.
