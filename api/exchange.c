@@ -195,8 +195,14 @@ int64_t prefer_wait_us(const char *prefer)
 	return 0;
 }
 
+/* Whoever waits keeps a connection, and nothing tells us that it has gone away: half of them are for
+ * those who do not wait, participants in doubt and people among them. */
 int64_t exchange_preferred_wait_us(const struct exchange *x)
 {
+	size_t most = (size_t)x->node->config->connection_max / 2;
+
+	if (http_server_open(http_request_server(x->rq)) > most)
+		return 0;
 	return prefer_wait_us(http_request_header(x->rq, "Prefer"));
 }
 
@@ -213,6 +219,9 @@ enum problem exchange_refuse_early(const struct exchange *x, bool json, struct c
 {
 	if (http_request_too_large(x->rq))
 		return complain(c, PROBLEM_BODY_TOO_LARGE, "", "a body has at most 1 MiB");
+	if (http_request_no_room(x->rq))
+		return complain(c, PROBLEM_OVERLOADED, "",
+		                "the bodies of requests under way take too much memory; try again");
 	if (json && !is_json(x->rq))
 		return complain(c, PROBLEM_UNSUPPORTED_MEDIA_TYPE, "",
 		                "send Content-Type: application/json");

@@ -10,8 +10,9 @@
 #include "base/log.h"
 #include "base/near.h"
 
-#define NAMESPACE "default" /* where everything is so far */
-#define BODY_MAX  ((size_t)1024 * 1024)
+#define NAMESPACE  "default" /* where everything is so far */
+#define BODY_MAX   ((size_t)1024 * 1024)
+#define BODIES_MAX (128 * BODY_MAX)
 
 /* Who may go there; a mask of roles, never 0. Admin may do everything. */
 #define ANYBODY   ROLE_NOT_NEEDED
@@ -250,6 +251,7 @@ int api_new(struct node *node, struct api **out, char *why, size_t why_size)
 	                         .port = config->listen_port,
 	                         .connection_max = (unsigned)config->connection_max,
 	                         .body_max = BODY_MAX,
+	                         .bodies_max = BODIES_MAX,
 	                         .idle_timeout_s = (unsigned)config->client_timeout_s,
 	                         .tls_certificate = config->tls_certificate_pem.data,
 	                         .tls_key = config->tls_key_pem.data,

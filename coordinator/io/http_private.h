@@ -18,6 +18,7 @@ struct http_request {
 	struct buf body;
 	uint64_t dropped;
 	bool too_large;
+	bool no_room;   /* its body was dropped */
 	bool seen;      /* the handler had it */
 	bool suspended; /* the connection waits for the reply */
 	bool replied;

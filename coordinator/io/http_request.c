@@ -109,6 +109,11 @@ bool http_request_too_large(const struct http_request *rq)
 	return rq->too_large;
 }
 
+bool http_request_no_room(const struct http_request *rq)
+{
+	return rq->no_room;
+}
+
 int64_t http_request_started_us(const struct http_request *rq)
 {
 	return rq->started_us;

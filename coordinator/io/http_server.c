@@ -43,6 +43,8 @@
 /* A refused body is read and dropped up to here: closing with bytes unread resets the
  * connection, and the client would see that instead of its 413. */
 #define DROP_MAX ((uint64_t)64 * 1024 * 1024)
+/* Such bodies come in whatever the others take: connection_max bounds them. */
+#define BODY_SMALL ((size_t)8 * 1024)
 
 struct http_server {
 	struct loop *loop;
@@ -53,7 +55,8 @@ struct http_server {
 	struct http_watch watch;
 	http_handler *handler;
 	void *ctx;
-	size_t body_max;
+	size_t body_max, bodies_max;
+	size_t n_body_byte;    /* of the bodies that are kept */
 	unsigned n_connection; /* after the newest MHD_run */
 	size_t n_open;
 	uint16_t port;
@@ -65,11 +68,17 @@ struct http_server {
 
 /* --- requests --- */
 
+static void body_drop(struct http_request *rq)
+{
+	rq->server->n_body_byte -= rq->body.len;
+	buf_release(&rq->body);
+}
+
 static void request_free(struct http_request *rq)
 {
 	if (rq->response != NULL)
 		MHD_destroy_response(rq->response);
-	buf_release(&rq->body);
+	body_drop(rq);
 	free(rq->method);
 	free(rq->path);
 	free(rq);
@@ -141,15 +150,26 @@ static enum MHD_Result request_begin(struct http_request *rq)
 	return rq->replied ? request_answer(rq) : MHD_YES;
 }
 
+static bool body_has_room(const struct http_request *rq, size_t len)
+{
+	const struct http_server *s = rq->server;
+
+	return rq->body.len + len <= BODY_SMALL || s->n_body_byte + len <= s->bodies_max;
+}
+
 static enum MHD_Result request_collect(struct http_request *rq, const char *data, size_t len)
 {
-	if (!rq->too_large && rq->body.len + len <= rq->server->body_max) {
+	rq->too_large |= rq->dropped + rq->body.len + len > rq->server->body_max;
+	if (!rq->too_large && !rq->no_room && body_has_room(rq, len)) {
 		buf_append(&rq->body, data, len);
-		return rq->body.failed ? MHD_NO : MHD_YES;
+		if (rq->body.failed)
+			return MHD_NO;
+		rq->server->n_body_byte += len;
+		return MHD_YES;
 	}
-	rq->too_large = true;
-	buf_release(&rq->body);
-	rq->dropped += len;
+	rq->no_room = true;
+	rq->dropped += rq->body.len + len;
+	body_drop(rq);
 	return rq->dropped <= DROP_MAX ? MHD_YES : MHD_NO;
 }
 
@@ -407,6 +427,7 @@ int http_server_new(struct loop *l, const struct http_server_config *config,
 	s->handler = config->handler;
 	s->ctx = config->ctx;
 	s->body_max = config->body_max;
+	s->bodies_max = config->bodies_max;
 	err = http_watch_init(&s->watch, l, (int64_t)config->idle_timeout_s * 1000000,
 	                      config->connection_max);
 	if (err == 0)

@@ -30,6 +30,7 @@ struct http_server_config {
 	uint16_t port;    /* 0 picks a free one */
 	unsigned connection_max;
 	size_t body_max;
+	size_t bodies_max; /* of all requests under way together; small ones come in beyond it */
 	unsigned idle_timeout_s; /* for a whole request to come, and for its answer to be taken */
 	const char *tls_certificate; /* PEM, with its chain; NULL: plain HTTP */
 	const char *tls_key;         /* PEM; both belong to the caller until http_server_free */
@@ -64,6 +65,8 @@ const char *http_request_unknown_query(const struct http_request *rq, const char
 const char *http_request_body(const struct http_request *rq, size_t *len);
 /* The body was larger than body_max and has been dropped. */
 bool http_request_too_large(const struct http_request *rq);
+/* It was dropped because of that, or because others take bodies_max. */
+bool http_request_no_room(const struct http_request *rq);
 int64_t http_request_started_us(const struct http_request *rq); /* monotonic */
 /* One pointer for the handler's own bookkeeping between request and reply. */
 void http_request_set_data(struct http_request *rq, void *data);

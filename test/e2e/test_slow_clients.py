@@ -1,5 +1,7 @@
 """Clients that are slow, large, or many and idle: they lose their connection, nobody else does."""
 
+import contextlib
+import json
 import select
 import socket
 import threading
@@ -62,6 +64,56 @@ def test_waiting_for_an_answer_is_not_idle(hasty, part, gid):
     body = {"mode": "2pc", "timeout_ms": 60000, "branches": [
         {"id": "a", "participant": "http://127.0.0.1:1"}, part.branch("b")]}
     assert hasty.client.put(gid, body, wait=3).status == 202
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_those_who_wait_leave_room(guard, gone):
+    """One participant is dead, and all who submit ask to wait: more than there are connections. They
+    do not keep out who asks for something else, not even when they have left."""
+    assentd = Assentd(guard, args=["--connection-max", "32"]).start()
+    body = json.dumps({"mode": "2pc", "timeout_ms": 60000, "branches": [
+        {"id": b, "participant": "http://127.0.0.1:1"} for b in "ab"]}).encode()
+    request = (b"PUT /v1/transactions/g%d HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\n"
+               b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s")
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for i in range(40):
+            s = stack.enter_context(connect(assentd))
+            s.sendall(request % (i, len(body), body))
+            clients.append(s)
+            if i >= 16:  # half of them wait; it is answered at once what became of the others
+                assert s.recv(20).startswith(b"HTTP/1.1 202")
+            else:
+                wait_until(lambda n=i: assentd.state("g%d" % n), 10, "g%d to be stored" % i)
+        if gone:
+            for s in clients:
+                s.close()
+        assert assentd.client.get("/livez").status == 200
+        assert assentd.client.get("/v1/transactions/g0/decision")["decision"] == "pending"
+        if not gone:
+            assert not select.select(clients[:16], [], [], 0)[0]
+
+
+def test_many_large_bodies(fresh, part, gids):
+    """They do not fill the memory before anybody can say whether they are wanted; small ones come
+    in beside them, and what they took is free when they have gone."""
+    def large():
+        body = {"mode": "2pc", "branches": [part.branch("a", payload="x" * 1000000)]}
+        return fresh.client.put(gids(), body)
+    start = HEAD + b"Content-Length: 1048576\r\n\r\n" + b"x" * 1048575
+    with contextlib.ExitStack() as stack:
+        for _ in range(127):
+            stack.enter_context(connect(fresh)).sendall(start)
+
+        def refusal():
+            stack.enter_context(connect(fresh)).sendall(start)
+            reply = large()
+            return reply if reply.status == 503 else None
+        refused = wait_until(refusal, 30, "a refusal")
+        assert refused["code"] == "overloaded" and refused.headers["Retry-After"] == "1"
+        body = {"mode": "2pc", "branches": [part.branch("a", payload="x" * 6000)]}
+        assert fresh.client.put(gids(), body).status in (200, 202)
+    wait_until(lambda: large().status in (200, 202), 30, "room for a large body")
 
 
 @pytest.mark.parametrize("text", [

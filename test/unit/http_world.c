@@ -76,6 +76,7 @@ void world_server(struct world *w, const char *host, uint16_t port)
 	    .port = port,
 	    .connection_max = w->connection_max,
 	    .body_max = BODY_MAX,
+	    .bodies_max = HELD_MAX * BODY_MAX,
 	    .idle_timeout_s = w->idle_timeout_s,
 	    .handler = world_handle,
 	    .ctx = w,
