@@ -74,6 +74,7 @@
 	X(UNPARK_RESUMED, "unpark.resumed", "one was taken back and is called") \
 	X(PARTITIONS_MADE, "partitions.made", "the partitions of the history were made") \
 	X(PURGE_PAGE_DONE, "purge.page_done", "a page of old transactions was purged") \
+	X(PURGE_ALERTS_DONE, "purge.alerts_done", "old alerts that are closed were purged") \
 	X(PURGE_OTHER_DONE, "purge.other_done", "old history outside of the partitions was purged") \
 	X(PURGE_DAY_DONE, "purge.day_done", "a day of history was looked for, and dropped if it is old") \
 	X(DRAIN_BEGUN, "drain.begun", "SIGTERM came, nothing new is taken on") \

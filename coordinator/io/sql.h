@@ -59,6 +59,7 @@ enum sql_list {
 /* And so has the purge, which writes. */
 enum sql_purge {
 	SQL_PURGE_PAGE = 0, /* transactions */
+	SQL_PURGE_ALERTS,   /* closed alerts */
 	SQL_PURGE_DAY,      /* one partition of the history */
 	SQL_PURGE_OTHER,    /* history outside the partitions */
 	SQL_PURGE_MAX,

@@ -139,6 +139,8 @@ const struct pg_statement sql_purge_statement[SQL_PURGE_MAX] = {
 		" labels AS (DELETE FROM assent.label l USING page p WHERE p.due AND l.gid = p.gid),"
 		" joined AS (DELETE FROM assent.enlisted e USING page p WHERE p.due AND e.gid = p.gid),"
 		" results AS (DELETE FROM assent.result r USING page p WHERE p.due AND r.gid = p.gid),"
+		" members AS (DELETE FROM assent.alert_member m USING page p WHERE p.due"
+		" AND m.gid = p.gid AND m.closed_at IS NOT NULL),"
 		" gone AS (DELETE FROM assent.txn t USING page p WHERE p.due AND t.gid = p.gid"
 		" RETURNING t.gid)"
 		" SELECT (SELECT count(*) FROM page), (SELECT count(*) FROM gone), l.created_at, l.gid"
@@ -146,6 +148,15 @@ const struct pg_statement sql_purge_statement[SQL_PURGE_MAX] = {
 		" ORDER BY p.created_at DESC, p.gid DESC LIMIT 1) AS l ON true",
 		.param = { PG_TIMESTAMPTZ, PG_TEXT, PG_INT8, PG_INT8 },
 		.n_param = 4,
+	},
+	[SQL_PURGE_ALERTS] = {
+		.name = "purge_alerts",
+		.sql =
+		"DELETE FROM assent.alert WHERE id = ANY (ARRAY(SELECT a.id FROM assent.alert a"
+		" WHERE a.closed_at < now() - $1 * interval '1 millisecond'"
+		" ORDER BY a.closed_at LIMIT $2))",
+		.param = { PG_INT8, PG_INT8 },
+		.n_param = 2,
 	},
 	[SQL_PURGE_DAY] = {
 		.name = "purge_day",

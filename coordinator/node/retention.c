@@ -75,7 +75,8 @@ static void on_day(void *ctx, const struct pg_outcome *outcome)
 	rest_after_sweep(n);
 }
 
-static void ask_history(struct node *n, enum sql_purge which, pg_done_fn *done)
+/* How long to keep, and how many at a time. */
+static void ask_two(struct node *n, enum sql_purge which, pg_done_fn *done)
 {
 	struct buf keep = BUF_INIT, limit = BUF_INIT;
 
@@ -97,7 +98,17 @@ static void on_other(void *ctx, const struct pg_outcome *outcome)
 	if (failed(n, outcome))
 		return;
 	crash_point(CRASH_PURGE_OTHER_DONE);
-	ask_history(n, SQL_PURGE_DAY, on_day);
+	ask_two(n, SQL_PURGE_DAY, on_day);
+}
+
+static void on_alerts(void *ctx, const struct pg_outcome *outcome)
+{
+	struct node *n = ctx;
+
+	if (failed(n, outcome))
+		return;
+	crash_point(CRASH_PURGE_ALERTS_DONE);
+	ask_two(n, SQL_PURGE_OTHER, on_other);
 }
 
 /* Rows of SQL_PURGE_PAGE: looked at, deleted, the last place. */
@@ -115,7 +126,7 @@ static void on_page(void *ctx, const struct pg_outcome *outcome)
 	row = outcome->result[0];
 	r->n_transaction += (uint64_t)pg_int(row, 0, 1);
 	if (pg_int(row, 0, 0) < BATCH) {
-		ask_history(n, SQL_PURGE_OTHER, on_other);
+		ask_two(n, SQL_PURGE_ALERTS, on_alerts);
 		return;
 	}
 	r->reached_us = pg_int(row, 0, 2);

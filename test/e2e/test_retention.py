@@ -42,6 +42,25 @@ def test_what_goes_and_what_stays(short, part):
     wait_until(lambda: not count(short, "txn", "stuck"), 15, "the purge of what ended late")
 
 
+def test_alerts_go_with_what_they_are_about(short, part):
+    """Those that are closed, and their members; what is open stays, and so does what a person has to
+    see."""
+    retry = {"initial_ms": 10, "cap_ms": 100, "alert_after": 1}
+    part.on("alone", "commit", Answer(409, '{"outcome":"aborted"}'))
+    part.on("down", "commit", *[Answer(503)] * 2, Answer(200))
+    part.on("dead", "commit", Answer(500))
+    for gid, name in (("mixed", "alone"), ("mended", "down"), ("open", "dead")):
+        short.client.put(gid, {"mode": "2pc", "retry": retry, "branches": [
+            part.branch("a"), part.branch(name)]})
+    for gid in ("mended", "mixed", "open"):
+        wait_until(lambda g=gid: count(short, "alert", g) or g == "mended", 10, "the alert of " + gid)
+    wait_until(lambda: not count(short, "txn", "mended"), 15, "the purge of what was mended")
+    assert count(short, "alert_member", "mended") == 0
+    wait_until(lambda: not count(short, "alert", "mended"), 15, "the purge of its alert")
+    for gid in ("mixed", "open"):
+        assert count(short, "alert", gid) == count(short, "alert_member", gid) == 1
+
+
 def test_many_and_history(short):
     """More than a batch, behind some that stay; days of history go whole, the oldest first."""
     for first, last in (("03", "04"), ("04", "05")):

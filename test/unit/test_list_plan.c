@@ -101,12 +101,16 @@ static void check_plans(void)
 	static const char *const label[] = {"Index Name: \"label_value\"",
 	                                    "Index Name: \"txn_pkey\"", NULL};
 	static const char *const purge[] = {"Index Name: \"txn_ended\"", "Index Name: \"txn_pkey\"",
-	                                    "Index Name: \"label_pkey\"", NULL};
+	                                    "Index Name: \"label_pkey\"",
+	                                    "Index Name: \"alert_member_pkey\"", NULL};
+	static const char *const alerts[] = {"Index Name: \"alert_closed\"", NULL};
 
 	check_plan(&sql_list_statement[SQL_LIST_WALK], sql_list_setup, list_types, never, walk);
 	check_plan(&sql_list_statement[SQL_LIST_LABEL], sql_list_setup, list_types, never, label);
 	check_plan(&sql_purge_statement[SQL_PURGE_PAGE], sql_purge_setup, purge_types, purge_never,
 	           purge);
+	check_plan(&sql_purge_statement[SQL_PURGE_ALERTS], sql_purge_setup, "int8,int8",
+	           purge_never, alerts);
 }
 
 static void test_fresh(void **state)
