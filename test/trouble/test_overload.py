@@ -70,6 +70,7 @@ def test_database_that_does_not_keep_up(fresh, part, gid, gids):
     api = fresh.client
     fast = noop(fresh.guard)
     api.put(gid, two(part), wait=10)
+    memory = memory_kib(fresh.process)
     grown = gids()
     api.put(grown, {"mode": "2pc", "interactive": True})
     with Stall(fresh):
@@ -80,6 +81,7 @@ def test_database_that_does_not_keep_up(fresh, part, gid, gids):
         assert api.metric("assent_journal_delay_seconds") > 0.5
         # Refused was what came then, not what was in.
         assert api.metric("assent_transactions_in_flight") > 256
+        assert memory_kib(fresh.process) < memory + 96 * 1024
         assert api.txn(gid)["outcome"] == "committed"
         assert api.get("/v1/transactions").status == 200
         assert api.get("/v1/admin/overview").status == 200
@@ -122,6 +124,39 @@ def test_twice_what_a_participant_takes(guard, gids):
     body = {"mode": "2pc", "branches": [{"id": "x", "participant": slow}]}
     assert api.put(gids(), body, wait=10).status == 200
     idle(api)
+
+
+def test_more_than_the_node_does(guard, gids):
+    """A closed loop shows what the processors do. Of four times as many, or of more if others leave
+    the machine, the rest is refused, and a transaction takes no more of their time than before,
+    refusals included. Memory stays bounded, and when the crowd has gone nothing is left of it. By
+    processor time, because others use these processors too."""
+    assentd = Assentd(guard, args=["--overload-delay-ms", "100"]).start()
+    api, noops = assentd.client, (noop(guard), noop(guard))
+    pids = [assentd.process.pid, assentd.postmaster_pid()]
+    pids += [row[0] for row in assentd.db.query("SELECT pid FROM pg_stat_activity")]
+
+    def committed():
+        return api.metric('assent_transactions_ended_total{outcome="committed"}')
+
+    def measured(clients, seconds):
+        """What the clients were told, and processor time for each that was committed."""
+        before, n = cpu_seconds(pids), committed()
+        told = load(assentd, clients, seconds, *noops)
+        assert told["failed"] == told["other"] == 0, told
+        idle(api)
+        return told, (cpu_seconds(pids) - before) / (committed() - n)
+    peak, cost = measured("64", 1)
+    memory = memory_kib(assentd.process)
+    for factor in (4, 16):
+        crowd, cost_then = measured("3000@%d" % (factor * peak["committed"]), 2)
+        if crowd["refused"] > 0:
+            break
+    assert crowd["refused"] > 0, crowd
+    assert cost_then < cost / 0.8, (cost, cost_then, crowd)
+    assert memory_kib(assentd.process) < memory + 96 * 1024
+    body = {"mode": "2pc", "branches": [{"id": "x", "participant": noops[0]}]}
+    assert api.put(gids(), body, wait=10)["outcome"] == "committed"
 
 
 def test_a_refusal_costs_little(shared, guard, part, gids, gid):
