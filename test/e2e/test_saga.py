@@ -180,6 +180,24 @@ def test_a_reference_to_what_does_not_run_before(api, part, gid, payloads, point
     assert api.get("/v1/transactions/" + gid).status == 404
 
 
+@pytest.mark.parametrize("whose, status", [("right", 422), ("last", 422), ("first", 202)])
+def test_a_reference_in_a_graph(api, part, gid, whose, status):
+    """To a step that runs before by way of others; not to one that runs beside it, or later."""
+    body = saga(part, "first", "between", "left", "right", "last", payloads={
+        "left": "{{steps.%s.result.a}}" % whose})
+    for step, after in ((1, "first"), (2, "between"), (3, "first"), (4, "left")):
+        body["branches"][step]["after"] = [after]
+    part.on("first", "action", Answer(200, '{"a":1}'))
+    reply = api.put(gid, body)
+    assert reply.status == status, reply
+    if status == 422:
+        assert reply["errors"][0]["pointer"] == "/branches/2/payload", reply
+        assert api.get("/v1/transactions/" + gid).status == 404
+    else:
+        assert api.ended(gid)["outcome"] == "committed"
+        assert bodies(part, gid, "left") == {"action": "1"}
+
+
 def test_the_result_is_stored_before_the_call_that_is_built_from_it(fresh, part, gid):
     """And survives: the second step is asked the same after a restart, and undone with it."""
     api, stuck = fresh.client, Answer(503)

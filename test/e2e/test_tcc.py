@@ -158,7 +158,7 @@ def test_confirms_are_not_in_order(api, part, gid):
     ({1: ["a", "nobody"]}, "/branches/1/after/1"),
     ({0: ["c"], 1: ["a"], 2: ["b"]}, "/branches/0/after"),
 ])
-@pytest.mark.parametrize("mode", ["2pc", "tcc"])
+@pytest.mark.parametrize("mode", ["2pc", "tcc", "saga"])
 def test_no_such_order(api, part, gid, mode, after, pointer):
     body = tcc(part, "a", "b", "c", mode=mode)
     for i, ids in after.items():
