@@ -116,6 +116,26 @@ static void what_has_ended_is_forgotten(void **state)
 	assert_int_equal(purged(1000), 0);
 }
 
+/* The coordinator may have been away for longer, and would have the work done again. */
+static void what_was_committed_by_hand_is_kept(void **state)
+{
+	struct business b = {0};
+
+	(void)state;
+	fixture_terms(1, NULL, "wait");
+	assert_int_equal(doing("hand", "pre_commit"), 200);
+	fixture_exec(conn, "COMMIT PREPARED 'assent:c0ffee00:default:hand:b'");
+	assert_int_equal(doing("hand", "status"), 200); /* a peer's question, or the sweep */
+	make_old("hand");
+	make_mark();
+	purged(1000);
+	assert_int_equal(fixture_do(conn, "hand", "pre_commit", &b, NULL), 409);
+	assert_int_equal(atomic_load(&b.n_run), 0);
+	assert_int_equal(fixture_effects(conn, "hand"), 1);
+	fixture_exec(conn, "DELETE FROM assent_participant.branch WHERE gid = 'hand'");
+	fixture_exec(conn, "DELETE FROM assent_participant.barrier WHERE gid = 'hand'");
+}
+
 static void a_late_duplicate_is_refused(void **state)
 {
 	static const char *const first[][2] = {
@@ -302,6 +322,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(what_has_ended_is_forgotten),
+	    cmocka_unit_test(what_was_committed_by_hand_is_kept),
 	    cmocka_unit_test(a_late_duplicate_is_refused),
 	    cmocka_unit_test(what_is_prepared_stays),
 	    cmocka_unit_test(what_was_held_for_long_stays_as_long),
