@@ -108,6 +108,7 @@ sdk_so    := $(BUILD)/lib/libassent.so.$(SOVERSION)
 sdk_a     := $(BUILD)/lib/libassent.a
 sdk_libs  := $(sdk_a) $(sdk_so)
 sdk_map   := $(BUILD)/gen/libassent.map
+sdk_h     := participants/sdk/assent.h participants/sdk/assent_client.h
 manuals   := $(BUILD)/man/libassent.done $(BUILD)/man/assentd.8
 samples   := $(patsubst participants/samples/%.c,$(BUILD)/bin/%,$(filter-out $(service_src),$(sample_src)))
 units     := $(patsubst test/unit/%.c,$(BUILD)/test/%,$(unit_src))
@@ -207,12 +208,12 @@ $(BUILD)/lib/libassent.a: $(call objects,$(sdk_src)) $(participant_gen) $(BUILD)
 	$(archive)
 
 # What is exported is what the header declares with ASSENT_API, and nothing else.
-$(sdk_map): participants/sdk/assent.h $(BUILD)/sources
+$(sdk_map): $(sdk_h) $(BUILD)/sources
 	@mkdir -p $(@D)
 	$(call show,MAP) { echo 'LIBASSENT_$(SOVERSION) {' && echo 'global:' && \
 		awk '/^ASSENT_API / { declaring = 1 } \
 		declaring && match($$0, /assent_[a-z0-9_]+\(/) { \
-			print "\t" substr($$0, RSTART, RLENGTH - 1) ";"; declaring = 0 }' $< && \
+			print "\t" substr($$0, RSTART, RLENGTH - 1) ";"; declaring = 0 }' $(sdk_h) && \
 		echo 'local:' && echo '	*;' && echo '};'; } >$@
 
 $(sdk_so): $(call objects,$(sdk_src)) $(participant_gen) $(sdk_map) $(BUILD)/sources
@@ -223,11 +224,11 @@ $(sdk_so): $(call objects,$(sdk_src)) $(participant_gen) $(sdk_map) $(BUILD)/sou
 
 # The date is the source's, so that the same source gives the same page.
 date_of = $$(LC_ALL=C date -u -d @$${SOURCE_DATE_EPOCH:-$$(stat -c %Y $(1))} '+%B %-d, %Y')
-$(BUILD)/man/libassent.done: participants/sdk/man.awk participants/sdk/assent.h
+$(BUILD)/man/libassent.done: participants/sdk/man.awk $(sdk_h)
 	@mkdir -p $(@D) && rm -f $(@D)/*.3
 	$(call show,MAN) LC_ALL=C awk -v dir=$(@D) -v version=$(VERSION) \
 		-v date="$(call date_of,participants/sdk/assent.h)" \
-		-f participants/sdk/man.awk participants/sdk/assent.h && touch $@
+		-f participants/sdk/man.awk $(sdk_h) && touch $@
 
 $(BUILD)/man/assentd.8: coordinator/man.awk $(assentd)
 	@mkdir -p $(@D)
@@ -370,7 +371,7 @@ abi: $(sdk_so)
 	@$(call abi_of,$(sdk_so)) >participants/sdk/libassent.abi
 
 # On stdout; opaque structs are nobody's business.
-abi_of = mkdir -p $(BUILD)/abi && cp participants/sdk/assent.h $(BUILD)/abi/ && \
+abi_of = mkdir -p $(BUILD)/abi && cp $(sdk_h) $(BUILD)/abi/ && \
 	abidw --headers-dir $(BUILD)/abi --drop-private-types --drop-undefined-syms --no-show-locs \
 	--no-corpus-path --no-comp-dir-path --no-architecture --no-elf-needed --type-id-style hash \
 	$(1) | sed "s| path='[^']*/gen/| path='gen/|"
@@ -405,7 +406,7 @@ install-built:
 	install -m 644 $(sdk_so) $(to_lib)/libassent.so.$(VERSION)
 	ln -sf libassent.so.$(VERSION) $(to_lib)/$(notdir $(sdk_so))
 	ln -sf $(notdir $(sdk_so)) $(to_lib)/libassent.so
-	install -m 644 participants/sdk/assent.h $(DESTDIR)$(prefix)/include/
+	install -m 644 $(sdk_h) $(DESTDIR)$(prefix)/include/
 	sed -e 's|@prefix@|$(prefix)|' -e 's|@libdir@|$(libdir_pc)|' -e 's|@version@|$(VERSION)|' \
 		participants/sdk/assent.pc.in >$(to_lib)/pkgconfig/assent.pc
 	sed -e 's|@prefix@|$(prefix)|' coordinator/assentd.service >$(to_unit)/assentd.service
@@ -420,7 +421,8 @@ install-built:
 uninstall:
 	cd $(DESTDIR)$(prefix)/bin && rm -f $(notdir $(assentd) $(assent) $(samples))
 	cd $(to_lib) && rm -f libassent.a libassent.so libassent.so.* pkgconfig/assent.pc
-	rm -f $(DESTDIR)$(prefix)/include/assent.h $(to_unit)/assentd.service $(to_man)/man8/assentd.8 \
+	cd $(DESTDIR)$(prefix)/include && rm -f $(notdir $(sdk_h))
+	rm -f $(to_unit)/assentd.service $(to_man)/man8/assentd.8 \
 		$(to_man)/man1/assent.1
 	cd $(to_man)/man3 && rm -f assent.3 assent_*.3
 	rm -rf $(to_share) $(doc_dir)

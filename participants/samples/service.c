@@ -112,9 +112,10 @@ int service_main(struct service *service, int argc, char **argv)
 	    {"database", &service->options.database},
 	    {"secret-file", &service->options.secret_file},
 	    {"coordinator", &service->options.coordinators},
-	    {"token-file", &service->options.token_file}};
+	    {"token-file", &service->options.token_file},
+	    {"peers", &service->options.peers}};
 	struct option names[OPTION_MAX + 2] = {{0}};
-	int c, i, n = 5;
+	int c, i, n = 6;
 
 	for (i = 0; service->more && service->more[i].name && n < OPTION_MAX; i++)
 		options[n++] = service->more[i];

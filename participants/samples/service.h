@@ -17,8 +17,8 @@ struct service_op {
 
 struct service {
 	const char *name;
-	/* For options.listen, .database, .secret_file, .coordinators and .token_file the command line
-	 * has --listen, --database, --secret-file, --coordinator and --token-file. */
+	/* For options.listen, .database, .secret_file, .coordinators, .token_file and .peers the command
+	 * line has --listen, --database, --secret-file, --coordinator, --token-file and --peers. */
 	struct assent_server_options options;
 	const char *tables;       /* SQL, run at each start: several may start at once */
 	const char *path;         /* of the branch's address */

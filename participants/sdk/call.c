@@ -157,29 +157,6 @@ static int read_terms(const struct reader *r, struct assent_call *call)
 	return 0;
 }
 
-/* "id=url,id=url": a comma in a URL is percent-encoded. */
-static bool peers_are_valid(const char *peers)
-{
-	while (*peers) {
-		char id[sizeof(((struct assent_call *)0)->branch)];
-		size_t len = strcspn(peers, ",="), url_len;
-
-		if (peers[len] != '=' || len >= sizeof(id))
-			return false;
-		memcpy(id, peers, len);
-		id[len] = '\0';
-		peers += len + 1;
-		url_len = strcspn(peers, ",");
-		if (!sdk_identifier(id, sizeof(id) - 1, "._~-") ||
-		    (strncmp(peers, "http://", 7) != 0 && strncmp(peers, "https://", 8) != 0))
-			return false;
-		peers += url_len;
-		if (*peers && !*++peers)
-			return false;
-	}
-	return true;
-}
-
 static int read_three_phase(const struct reader *r, struct assent_call *call)
 {
 	const char *on_timeout = r->header(r->ctx, "Assent-On-Timeout");
@@ -202,7 +179,7 @@ static int read_three_phase(const struct reader *r, struct assent_call *call)
 	if (!r->header(r->ctx, "Assent-Hold-Ms"))
 		return sdk_fail(r->err, ASSENT_E_INVALID, "the header Assent-Hold-Ms is missing");
 	peers = peers ? peers : ""; /* there is no other branch */
-	if (strlen(peers) > PEERS_MAX || !peers_are_valid(peers))
+	if (strlen(peers) > PEERS_MAX || !sdk_peers_are_valid(peers))
 		return sdk_fail(r->err, ASSENT_E_INVALID, "the header Assent-Peers is not valid");
 	call->peers = strdup(peers);
 	return call->peers ? 0 : sdk_fail(r->err, ASSENT_E_NOMEM, "out of memory");

@@ -3,8 +3,8 @@
  * coordinator's addresses), ask.c (asking until there is an answer), txn.c (a submission's JSON) and
  * interactive.c (transactions that grow).
  */
-#ifndef ASSENT_CLIENT_H
-#define ASSENT_CLIENT_H
+#ifndef SDK_CLIENT_H
+#define SDK_CLIENT_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -103,8 +103,6 @@ int sdk_client_cluster(struct assent_client *client, const char *gid, char clust
 bool sdk_is_ended(const struct assent_result *result);
 /* 0 when it is over. */
 int sdk_ms_until(int64_t until_us);
-/* Half to all of `ms`, by chance: many that failed together do not come back together. */
-int sdk_jitter_ms(int ms);
 void sdk_pause(int ms);
 
-#endif /* ASSENT_CLIENT_H */
+#endif /* SDK_CLIENT_H */

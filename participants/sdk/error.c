@@ -53,3 +53,19 @@ int sdk_fail_pg(struct assent_error *err, const PGconn *conn, const PGresult *re
 		snprintf(err->sqlstate, sizeof(err->sqlstate), "%s", state);
 	return code;
 }
+
+/* Members are added where a struct ended, and never in its padding, which may hold anything. */
+int sdk_take_struct(void *to, size_t known, const void *from, size_t size, struct assent_error *err)
+{
+	const unsigned char *bytes = from;
+
+	for (size_t i = known; i < size; i++) {
+		if (bytes[i])
+			return sdk_fail(err, ASSENT_E_INVALID,
+			                "an option is new: this program was compiled for a newer "
+			                "libassent than it runs with");
+	}
+	memset(to, 0, known);
+	memcpy(to, from, size < known ? size : known);
+	return 0;
+}

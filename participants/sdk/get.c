@@ -11,6 +11,7 @@
 #include "internal.h"
 
 #define ANSWER_MAX (64 * (size_t)1024)
+#define POLL_MS    50 /* how long it takes to see that one is to stop */
 
 struct sdk_getter {
 	CURLM *multi; /* keeps connections open from one round to the next */
@@ -96,6 +97,7 @@ static bool begin(struct sdk_getter *getter, struct sdk_get *ask, struct questio
 	curl_easy_setopt(q->curl, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(q->curl, CURLOPT_PATH_AS_IS, 1L); /* a gid may be two dots */
 	curl_easy_setopt(q->curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(q->curl, CURLOPT_QUICK_EXIT, 1L); /* nor is a name server waited for */
 	curl_easy_setopt(q->curl, CURLOPT_HTTPHEADER, q->headers);
 	curl_easy_setopt(q->curl, CURLOPT_WRITEFUNCTION, on_data);
 	curl_easy_setopt(q->curl, CURLOPT_WRITEDATA, &ask->answer);
@@ -124,7 +126,8 @@ static void take_answers(struct sdk_getter *getter)
 	}
 }
 
-void sdk_get_all(struct sdk_getter *getter, struct sdk_get *asks, size_t n, int timeout_ms)
+void sdk_get_all(struct sdk_getter *getter, struct sdk_get *asks, size_t n, int timeout_ms,
+                 const atomic_bool *stop)
 {
 	struct question *q = calloc(n + 1, sizeof(*q));
 	int64_t until_us = sdk_now_us() + (int64_t)timeout_ms * 1000;
@@ -132,11 +135,11 @@ void sdk_get_all(struct sdk_getter *getter, struct sdk_get *asks, size_t n, int 
 
 	for (size_t i = 0; q && i < n; i++)
 		begin(getter, &asks[i], &q[i], timeout_ms);
-	while (q && n_running && sdk_now_us() < until_us) {
+	while (q && n_running && sdk_now_us() < until_us && !atomic_load(stop)) {
 		if (curl_multi_perform(getter->multi, &n_running) != CURLM_OK)
 			break;
 		if (n_running)
-			curl_multi_poll(getter->multi, NULL, 0, 50, NULL);
+			curl_multi_poll(getter->multi, NULL, 0, POLL_MS, NULL);
 	}
 	take_answers(getter);
 	for (size_t i = 0; q && i < n; i++) {

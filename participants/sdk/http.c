@@ -203,6 +203,24 @@ static bool refuse_call(struct request *r, int rc, int status, const struct asse
 	return true;
 }
 
+/* Those that could not be asked in the end are refused in the beginning. */
+static bool refuse_peers(struct request *r)
+{
+	const char *peers = r->call->peers ? r->call->peers : "";
+	struct sdk_peer peer;
+
+	while (sdk_peer_next(&peers, &peer)) {
+		if (sdk_peer_is_allowed(r->server->allowed, &peer))
+			continue;
+		assent_reply_reason(r->reply, 400,
+		                    "Assent-Peers: %.*s is none of the places where peers are "
+		                    "asked (the option peers)",
+		                    (int)peer.url_len, peer.url);
+		return true;
+	}
+	return false;
+}
+
 /* True when the reply is set already. */
 static bool refuse_request(struct request *r)
 {
@@ -238,7 +256,7 @@ static bool refuse_request(struct request *r)
 		assent_reply_reason(r->reply, 400, "Assent-Op and the path disagree");
 		return true;
 	}
-	return false;
+	return refuse_peers(r);
 }
 
 static enum MHD_Result end_request(struct request *r)

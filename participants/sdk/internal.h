@@ -6,6 +6,7 @@
 #define ASSENT_INTERNAL_H
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -31,6 +32,10 @@ int sdk_fail(struct assent_error *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* The error of `result`, or of the connection when `result` is NULL or says nothing. */
 int sdk_fail_pg(struct assent_error *err, const PGconn *conn, const PGresult *result);
+/* A caller's struct of `size` bytes as the library knows it, with `known`: what it does not have is 0.
+ * ASSENT_E_INVALID when it has more, and that is not 0. */
+int sdk_take_struct(void *to, size_t known, const void *from, size_t size,
+                    struct assent_error *err);
 /* Whether what is committed on this connection survives a crash of PostgreSQL. */
 int sdk_check_durable(PGconn *conn, struct assent_error *err);
 
@@ -90,6 +95,8 @@ void sdk_call_release(struct assent_call *call);
 
 /* Monotonic microseconds. */
 int64_t sdk_now_us(void);
+/* Half to all of `ms`, by chance: many that failed together do not come back together. */
+int sdk_jitter_ms(int ms);
 /* 1..max bytes, all letters, digits or in `others`. */
 bool sdk_identifier(const char *s, size_t max, const char *others);
 
@@ -97,6 +104,21 @@ bool sdk_identifier(const char *s, size_t max, const char *others);
  * out however late it comes), and for a first phase that came too late, which is only looked up;
  * never 0, which PostgreSQL takes for "no limit". */
 int sdk_patience_ms(const struct assent_call *call);
+
+/* ---- peers.c ---- */
+
+struct sdk_peer {
+	char id[33]; /* "" when it is too long */
+	const char *url;
+	size_t url_len;
+};
+
+/* The next one of "id=url,...", which has been checked or not; false: there is none. */
+bool sdk_peer_next(const char **peers, struct sdk_peer *peer);
+bool sdk_peers_are_valid(const char *peers);
+/* The operator's list, checked and copied; NULL allows all. */
+int sdk_peers_allow(const char *rules, char **allowed, struct assent_error *err);
+bool sdk_peer_is_allowed(const char *allowed, const struct sdk_peer *peer);
 
 /* ---- verify.c ---- */
 
@@ -170,6 +192,7 @@ PGresult *sdk_branch_begin(PGconn *conn, const struct assent_call *call,
  * negative answer's SQLSTATE. */
 int sdk_barrier_enter(PGconn *conn, const struct assent_call *call, int lock_ms,
                       struct assent_reply *reply, PGresult **result);
+
 /* ---- two_phase.c: prepared transactions, under three-phase commit as well ---- */
 
 enum step {
@@ -227,8 +250,10 @@ struct sdk_getter;
 
 struct sdk_getter *sdk_getter_new(void); /* NULL: out of memory */
 void sdk_getter_free(struct sdk_getter *getter);
-/* GETs all of them at the same time; what is not answered within timeout_ms is not answered. */
-void sdk_get_all(struct sdk_getter *getter, struct sdk_get *asks, size_t n, int timeout_ms);
+/* GETs all of them at the same time; what is not answered within timeout_ms, or soon after *stop, is
+ * not answered. */
+void sdk_get_all(struct sdk_getter *getter, struct sdk_get *asks, size_t n, int timeout_ms,
+                 const atomic_bool *stop);
 void sdk_get_release(struct sdk_get *ask);
 
 /* ---- work.c: business code in a transaction ---- */
@@ -271,7 +296,7 @@ struct sdk_ticker;
 struct sdk_ticker *sdk_ticker_start(struct assent_participant *participant, const char *database,
                                     unsigned interval_ms, int keep_s, assent_tick_fn *on_tick,
                                     void *ctx);
-/* Waits for the end of the round it is in. NULL is allowed. */
+/* Does not wait for answers any more. NULL is allowed. */
 void sdk_ticker_free(struct sdk_ticker *t);
 
 /* ---- listen.c ---- */

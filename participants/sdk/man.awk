@@ -1,8 +1,8 @@
-# The man pages of libassent out of assent.h, so that there is one text to keep true:
+# The man pages of libassent out of its headers, so that there is one text to keep true:
 #
-#	awk -v dir=OUT -v date='November 21, 2026' -v version=0.1.0 -f man.awk assent.h
+#	awk -v dir=OUT -v date='November 21, 2026' -v version=0.1.0 -f man.awk assent.h assent_client.h
 #
-# assent(3) is the comment on top of the header. Each section of the header ("---- title ----") is
+# assent(3) is the comment on top of the first header. Each section of a header ("---- title ----") is
 # a page with the name of its first function, to which the other functions' names are links. What the
 # header must keep to is what it looks like: a comment, then the declarations that it is about, up
 # to an empty line, the next comment or the next section. Lines of a comment that begin with a tab
@@ -45,13 +45,17 @@ function sentences(s,  n, part, i, text)
 	return text
 }
 
-function literal(lines,  n, line, i, text)
+function literal(lines,  n, line, i, text, cut)
 {
 	text = ".Bd -literal -offset indent\n"
 	n = split(lines, line, "\n")
 	for (i = 1; i <= n; i++) {
-		if (line[i] ~ /^ASSENT_API / || line[i] ~ /^           /)
-			line[i] = substr(line[i], 12)
+		if (sub(/^ASSENT_API /, "", line[i]))
+			cut = 11
+		else if (sub(/^static inline /, "", line[i]))
+			cut = 14
+		else if (substr(line[i], 1, cut) ~ /^ +$/)
+			line[i] = substr(line[i], cut + 1)
 		text = text safe(line[i]) "\n"
 	}
 	return text ".Ed\n"
@@ -115,7 +119,7 @@ function end_block(  n, line, i, s)
 	if (code != "") {
 		n = split(code, line, "\n")
 		for (i = 1; i <= n; i++) {
-			if (line[i] ~ /^ASSENT_API /)
+			if (line[i] ~ /^(ASSENT_API|static inline) /)
 				declaring = 1
 			if (declaring && match(line[i], /assent_[a-z0-9_]+\(/)) {
 				name[++n_name] = substr(line[i], RSTART, RLENGTH - 1)
@@ -123,7 +127,7 @@ function end_block(  n, line, i, s)
 			}
 		}
 		if (declaring)
-			fail("no function after ASSENT_API: " code)
+			fail("no function declared: " code)
 		body = body literal(code)
 	}
 	if (comment != "")
@@ -140,6 +144,10 @@ function bare(s)
 	sub(/^ \*$/, "", s)
 	return s
 }
+
+FNR == 1 { started = ended = 0 }
+
+ended { next }
 
 /^\/\* ---- / {
 	end_block()
@@ -159,7 +167,7 @@ in_comment {
 		in_comment = 0
 	comment = comment bare($0) "\n"
 	if (!started && !in_comment) {
-		overview = comment
+		overview = overview == "" ? comment : overview
 		comment = ""
 	}
 	next
@@ -179,9 +187,10 @@ in_comment {
 	end_block()
 	write_page()
 	n_name = 0
-	started = ended = 1
-	exit
+	ended = 1
 }
+
+ended { next }
 
 /^$/ { end_block(); next }
 

@@ -34,6 +34,7 @@ static int take_sweep(struct assent_server *s, const struct assent_server_option
 	    .secret_file = options->secret_file,
 	    .cluster = options->cluster,
 	    .retry_ms = options->retry_ms,
+	    .peers = options->peers,
 	};
 
 	s->tick_ms = options->tick_ms ? options->tick_ms : TICK_MS;
@@ -50,12 +51,12 @@ static int take_sweep(struct assent_server *s, const struct assent_server_option
 	return assent_participant_new(&s->participant, &o, err);
 }
 
-struct assent_server *assent_server_new(const struct assent_server_options *options,
-                                        struct assent_error *err)
+static struct assent_server *make_server(const struct assent_server_options *options,
+                                         struct assent_error *err)
 {
 	struct assent_server *s;
 
-	if (!options || !options->listen || !options->database) {
+	if (!options->listen || !options->database) {
 		sdk_fail(err, ASSENT_E_INVALID, "the options listen and database are required");
 		return NULL;
 	}
@@ -73,7 +74,7 @@ struct assent_server *assent_server_new(const struct assent_server_options *opti
 		goto nomem;
 	if ((options->secret_file &&
 	     assent_verifier_load(&s->verifier, options->secret_file, err)) ||
-	    take_sweep(s, options, err)) {
+	    sdk_peers_allow(options->peers, &s->allowed, err) || take_sweep(s, options, err)) {
 		assent_server_free(s);
 		return NULL;
 	}
@@ -81,6 +82,18 @@ struct assent_server *assent_server_new(const struct assent_server_options *opti
 nomem:
 	assent_server_free(s);
 	sdk_fail(err, ASSENT_E_NOMEM, "out of memory or descriptors");
+	return NULL;
+}
+
+struct assent_server *assent_server_new_sized(const struct assent_server_options *options,
+                                              size_t size, struct assent_error *err)
+{
+	struct assent_server_options known;
+
+	if (!options)
+		sdk_fail(err, ASSENT_E_INVALID, "options is NULL");
+	else if (sdk_take_struct(&known, sizeof(known), options, size, err) == 0)
+		return make_server(&known, err);
 	return NULL;
 }
 
@@ -403,5 +416,6 @@ void assent_server_free(struct assent_server *s)
 	assent_verifier_free(s->verifier);
 	free(s->listen);
 	free(s->database);
+	free(s->allowed);
 	free(s);
 }

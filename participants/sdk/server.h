@@ -33,6 +33,7 @@ struct assent_server {
 	char *listen;
 	char *database;
 	struct assent_verifier *verifier; /* NULL: every call is believed */
+	char *allowed;                    /* where peers may be; NULL: anywhere */
 	unsigned n_first, n_second, n_route;
 	struct target target[TARGET_MAX];
 	size_t n_target;

@@ -16,7 +16,9 @@
  *
  * The branches of a batch are asked about together, so that a round lasts as long as the slowest
  * answer and not as long as all of them. What is decided is decided by `settle`: whatever came
- * meanwhile counts. Nothing is kept between two rounds but what is in the database.
+ * meanwhile counts. Nothing is kept between two rounds but what is in the database, and of which
+ * cluster each address of a coordinator is: a branch whose coordinator is none of them for certain is
+ * not ended by itself. Its coordinator is not silent, nobody has asked it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,9 +26,10 @@
 
 #include "sweep.h"
 
-#define ASK_MS    2000
-#define RETRY_MS  2000
-#define BUDGET_MS 10000
+#define ASK_MS       2000
+#define RETRY_MS     2000
+#define RETRY_MAX_MS 86400000
+#define BUDGET_MS    10000
 
 /* ---- configuration ---- */
 
@@ -51,7 +54,7 @@ static int add_coordinators(struct assent_participant *p, const char *urls,
 		url = strndup(urls, end);
 		if (!url)
 			return sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
-		p->coordinator[p->n_coordinator++] = url;
+		p->coordinator[p->n_coordinator++].url = url;
 		urls += len;
 	}
 	return p->n_coordinator
@@ -75,8 +78,12 @@ static int configure(struct assent_participant *p, const struct assent_participa
 	if (options->cluster && !sdk_identifier(options->cluster, 32, ""))
 		return sdk_fail(err, ASSENT_E_INVALID, "cluster is not valid");
 	p->cluster = options->cluster ? strdup(options->cluster) : NULL;
+	rc = sdk_peers_allow(options->peers, &p->allowed, err);
+	if (rc)
+		return rc;
 	p->ask_ms = options->ask_ms ? (int)options->ask_ms : ASK_MS;
 	p->retry_ms = options->retry_ms ? (int)options->retry_ms : RETRY_MS;
+	p->retry_ms = p->retry_ms < RETRY_MAX_MS ? p->retry_ms : RETRY_MAX_MS;
 	p->budget_ms = options->budget_ms ? (int)options->budget_ms : BUDGET_MS;
 	p->getter = sdk_getter_new();
 	if (!p->getter || (options->cluster && !p->cluster))
@@ -84,10 +91,11 @@ static int configure(struct assent_participant *p, const struct assent_participa
 	return 0;
 }
 
-int assent_participant_new(struct assent_participant **out,
-                           const struct assent_participant_options *options,
-                           struct assent_error *err)
+int assent_participant_new_sized(struct assent_participant **out,
+                                 const struct assent_participant_options *options, size_t size,
+                                 struct assent_error *err)
 {
+	struct assent_participant_options known;
 	struct assent_participant *p;
 	int rc;
 
@@ -95,8 +103,11 @@ int assent_participant_new(struct assent_participant **out,
 		*out = NULL;
 	if (!out || !options)
 		return sdk_fail(err, ASSENT_E_INVALID, "participant or options is NULL");
+	rc = sdk_take_struct(&known, sizeof(known), options, size, err);
+	if (rc)
+		return rc;
 	p = calloc(1, sizeof(*p));
-	rc = p ? configure(p, options, err) : sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
+	rc = p ? configure(p, &known, err) : sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
 	if (rc) {
 		assent_participant_free(p);
 		p = NULL;
@@ -110,17 +121,35 @@ void assent_participant_free(struct assent_participant *p)
 	if (!p)
 		return;
 	while (p->n_coordinator)
-		free(p->coordinator[--p->n_coordinator]);
+		free(p->coordinator[--p->n_coordinator].url);
 	if (p->authorization)
 		explicit_bzero(p->authorization, strlen(p->authorization));
 	free(p->authorization);
 	assent_verifier_free(p->verifier);
 	free(p->cluster);
+	free(p->allowed);
 	sdk_getter_free(p->getter);
 	free(p);
 }
 
+void assent_participant_stop(struct assent_participant *p)
+{
+	if (p)
+		atomic_store(&p->stopped, true);
+}
+
+static bool is_stopped(const struct tick *t)
+{
+	return atomic_load(&t->p->stopped);
+}
+
 /* ---- what follows from it ---- */
+
+void sdk_put_off(struct tick *t, struct due *due)
+{
+	due->open = false;
+	t->report->n_waiting++;
+}
 
 static void note_failure(struct tick *t, const struct due *due)
 {
@@ -180,7 +209,7 @@ static void obey(struct tick *t, struct due *due)
 {
 	bool commit = due->coordinator == COMMIT;
 
-	if (due->is_unknown)
+	if (due->coordinator == PRESUMED)
 		note_orphan(t, due->call.name);
 	if (!due->two_phase) {
 		settle(t, due, commit ? "commit" : "abort", NULL);
@@ -198,20 +227,33 @@ static void obey(struct tick *t, struct due *due)
 		note_failure(t, due);
 }
 
+/* Whether one of the addresses may be its coordinator's, for all we know. */
+static bool is_ours(const struct tick *t, const struct due *due)
+{
+	for (size_t i = 0; i < t->p->n_coordinator; i++) {
+		const char *cluster = t->p->coordinator[i].cluster;
+
+		if (!*cluster || strcmp(cluster, due->call.cluster) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* After a round with the coordinator: those it has spoken about are done with. */
 static void follow_coordinator(struct tick *t, struct due *dues, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		if (dues[i].open && dues[i].coordinator == SILENT && *dues[i].silence)
-			note_silence(t, &dues[i]);
-		if (!dues[i].open || dues[i].coordinator == SILENT)
+		if (!dues[i].open)
 			continue;
-		if (dues[i].coordinator == PENDING) {
-			dues[i].open = false;
-			t->report->n_waiting++;
-		} else {
+		if (dues[i].coordinator == PENDING ||
+		    (dues[i].coordinator == SILENT && is_stopped(t)))
+			sdk_put_off(t, &dues[i]);
+		else if (dues[i].coordinator != SILENT)
 			obey(t, &dues[i]);
-		}
+		else if (*dues[i].silence)
+			note_silence(t, &dues[i]);
+		if (dues[i].open && !is_ours(t, &dues[i]))
+			sdk_put_off(t, &dues[i]);
 	}
 }
 
@@ -246,11 +288,10 @@ static void terminate(struct tick *t, struct due *dues, size_t n)
 {
 	sdk_ask_peers(t, dues, n);
 	for (size_t i = 0; i < n; i++) {
-		if (dues[i].open && (dues[i].two_phase ||
-		                     (follow_peers(t, &dues[i]) && !dues[i].call.may_commit))) {
-			dues[i].open = false;
-			t->report->n_waiting++;
-		}
+		if (dues[i].open &&
+		    (dues[i].two_phase ||
+		     (follow_peers(t, &dues[i]) && (!dues[i].call.may_commit || is_stopped(t)))))
+			sdk_put_off(t, &dues[i]);
 	}
 	sdk_ask_coordinators(t, dues, n);
 	follow_coordinator(t, dues, n);
@@ -261,6 +302,18 @@ static void terminate(struct tick *t, struct due *dues, size_t n)
 }
 
 /* ---- a tick ---- */
+
+/* Once: a wrong address or token is better heard of now than with the first branch in doubt. */
+static void greet(struct tick *t)
+{
+	struct due hello = {0};
+
+	sdk_greet_coordinators(t, &hello);
+	t->p->has_greeted = true;
+	if (*hello.silence && !is_stopped(t))
+		note_silence(t, &hello);
+	sdk_text_release(&hello.why);
+}
 
 static bool read_due(const PGresult *result, int row, struct due *due)
 {
@@ -289,8 +342,10 @@ static PGresult *claim(const struct tick *t)
 	char limit[16], retry[16];
 	const char *values[] = {t->p->cluster, limit, retry};
 
+	/* By chance, so that of two services with one database, one of which knows the coordinator,
+	 * that one has its turn. */
 	snprintf(limit, sizeof(limit), "%d", BATCH);
-	snprintf(retry, sizeof(retry), "%d", t->p->retry_ms);
+	snprintf(retry, sizeof(retry), "%d", sdk_jitter_ms(2 * t->p->retry_ms));
 	return PQexecParams(t->conn,
 	                    "SELECT cluster, namespace, gid, branch, mode, decision, prepared,"
 	                    " on_timeout, peers FROM assent_participant.claim_due($1, $2, $3)",
@@ -306,15 +361,20 @@ static int sweep_batch(struct tick *t, struct assent_error *err)
 
 	if (!sdk_pg_ok(result))
 		rc = sdk_fail_pg(err, t->conn, result);
+	/* Another one comes first each time: who comes last may be put off. */
+	t->p->turn++;
 	for (int i = 0; i < n; i++) {
-		const char *decision = PQgetvalue(result, i, 5);
+		int row = (int)((t->p->turn + (unsigned)i) % (unsigned)n);
+		const char *decision = PQgetvalue(result, row, 5);
 
-		if (!read_due(result, i, &dues[i])) {
+		if (!read_due(result, row, &dues[i])) {
 			dues[i].open = false;
 			rc = sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
+		} else if (is_stopped(t)) {
+			sdk_put_off(t, &dues[i]);
 		} else if (*decision) {
 			settle(t, &dues[i], decision, NULL);
-		} else if (*PQgetvalue(result, i, 6) != 't') {
+		} else if (*PQgetvalue(result, row, 6) != 't') {
 			settle(t, &dues[i], "expire", NULL);
 		}
 	}
@@ -340,31 +400,44 @@ static int find_orphans(struct tick *t, struct assent_error *err)
 	return rc;
 }
 
-int assent_participant_tick(struct assent_participant *p, PGconn *conn,
-                            struct assent_tick_report *report, struct assent_error *err)
+static int sweep(struct tick *t, struct assent_error *err)
 {
-	struct assent_tick_report unread;
-	struct tick t = {p, conn, NULL, report ? report : &unread};
-	int64_t until_us;
-	int n = 0;
+	int n;
 
-	*t.report = (struct assent_tick_report){0};
+	if (!sdk_is_outside(t->conn, t->reply))
+		return sdk_fail(err,
+		                PQstatus(t->conn) == CONNECTION_OK ? ASSENT_E_INVALID
+		                                                   : ASSENT_E_UNREACHABLE,
+		                "the connection is lost or inside a transaction block");
+	if (is_stopped(t))
+		return 0;
+	if (!t->p->has_greeted)
+		greet(t);
+	do {
+		n = sweep_batch(t, err);
+	} while (n == BATCH && !is_stopped(t) && sdk_now_us() < t->until_us);
+	return n < 0 ? n : find_orphans(t, err);
+}
+
+int assent_participant_tick_sized(struct assent_participant *p, PGconn *conn,
+                                  struct assent_tick_report *report, size_t size,
+                                  struct assent_error *err)
+{
+	struct assent_tick_report known = {0};
+	struct tick t = {.p = p, .conn = conn, .report = &known};
+	int rc;
+
+	if (report)
+		memset(report, 0, size);
 	if (!p)
 		return sdk_fail(err, ASSENT_E_INVALID, "participant is NULL");
-	until_us = sdk_now_us() + (int64_t)p->budget_ms * 1000;
+	t.until_us = sdk_now_us() + (int64_t)p->budget_ms * 1000;
 	t.reply = assent_reply_new();
 	if (!t.reply)
 		return sdk_fail(err, ASSENT_E_NOMEM, "out of memory");
-	if (!sdk_is_outside(conn, t.reply))
-		n = sdk_fail(
-		    err, PQstatus(conn) == CONNECTION_OK ? ASSENT_E_INVALID : ASSENT_E_UNREACHABLE,
-		    "the connection is lost or inside a transaction block");
-	else
-		do {
-			n = sweep_batch(&t, err);
-		} while (n == BATCH && sdk_now_us() < until_us);
-	if (n >= 0)
-		n = find_orphans(&t, err);
+	rc = sweep(&t, err);
+	if (report)
+		memcpy(report, &known, size < sizeof(known) ? size : sizeof(known));
 	assent_reply_free(t.reply);
-	return n < 0 ? n : 0;
+	return rc;
 }

@@ -132,6 +132,7 @@ void sdk_ticker_free(struct sdk_ticker *t)
 	t->ending = true;
 	pthread_cond_signal(&t->end);
 	pthread_mutex_unlock(&t->lock);
+	assent_participant_stop(t->participant);
 	pthread_join(t->thread, NULL);
 	pthread_cond_destroy(&t->end);
 	pthread_mutex_destroy(&t->lock);

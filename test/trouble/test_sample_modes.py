@@ -153,3 +153,22 @@ def test_in_vain_is_said_once(samples):
     said = service.process.stderr()
     service.kill9()
     assert said.count("no decision from http://127.0.0.1:1: ") == 1, said
+
+
+def test_peers_elsewhere_are_refused(samples):
+    """A branch that could not ask the others in the end says no in the beginning."""
+    pg = samples["pg"]
+    service = Service(pg.guard, "stock", pg.create("elsewhere"), args=[
+        "--coordinator", "http://127.0.0.1:1", "--peers", "http://10.1.2.3:4 http://here/x/"]).start()
+    for peers, status in (("a=http://here/x/status,b=http://10.1.2.4:4/status", 400),
+                          ("a=http://here/x/status,b=http://10.1.2.3:4/status", 200)):
+        gid = "elsewhere-%d" % next(NUMBER)
+        headers = dict(call_headers(gid, "pre_commit"),
+                       **{"Assent-Hold-Ms": "3600000", "Assent-Peers": peers})
+        reply = requests.post(service.url + "/stock/pre_commit", json=PAYLOADS["stock"], timeout=60,
+                              headers=headers)
+        assert reply.status_code == status, reply.text
+        assert (status == 200) == any(gid in name for name in service.db.prepared())
+        if status == 400:
+            assert "http://10.1.2.4:4/status is none of the places" in reply.json()["reason"]
+    service.kill9()

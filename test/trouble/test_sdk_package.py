@@ -14,7 +14,7 @@ from harness.system import BUILD
 from harness.wait import wait_until
 
 ABI = os.path.join(ROOT, "participants/sdk/libassent.abi")
-HEADER = os.path.join(ROOT, "participants/sdk/assent.h")
+HEADERS = ("assent.h", "assent_client.h")
 MULTIARCH = "x86_64-linux-gnu"
 
 
@@ -27,6 +27,14 @@ def run(*argv, status=0, **kw):
 def make(target, **variables):
     return run("make", "-s", "-C", ROOT, "BUILD=" + BUILD, target,
                *["%s=%s" % item for item in variables.items()])
+
+
+def declared(how):
+    text = ""
+    for name in HEADERS:
+        with open(os.path.join(ROOT, "participants/sdk", name), encoding="utf-8") as f:
+            text += f.read()
+    return set(re.findall(r"^%s [^(]*?(assent_\w+)\(" % how, text, re.M))
 
 
 def files(path):
@@ -63,8 +71,8 @@ def installed(session_guard):
 def test_everything_is_in_its_place(installed):
     found = set(files(installed.prefix))
     lib = "lib/" + MULTIARCH
-    assert {"bin/assent", "bin/assentd", "include/assent.h", lib + "/libassent.a", lib + "/libassent.so",
-            lib + "/libassent.so.0", lib + "/libassent.so.0.1.0", lib + "/pkgconfig/assent.pc",
+    assert {"bin/assent", "bin/assentd", "include/assent.h", "include/assent_client.h",
+            lib + "/libassent.a", lib + "/libassent.so", lib + "/libassent.so.0", lib + "/libassent.so.0.1.0", lib + "/pkgconfig/assent.pc",
             "share/assent/sql/participant/001_init.sql", "share/man/man3/assent.3",
             "share/man/man3/assent_submit.3", "share/man/man8/assentd.8",
             "share/doc/assent/README.md", "share/doc/assent/participants/README.md"} <= found
@@ -72,11 +80,9 @@ def test_everything_is_in_its_place(installed):
     assert os.readlink(installed.libdir + "/libassent.so.0") == "libassent.so.0.1.0"
     dynamic = run("readelf", "-d", installed.libdir + "/libassent.so").stdout
     assert "Library soname: [libassent.so.0]" in dynamic
-    with open(HEADER, encoding="utf-8") as f:
-        declared = set(re.findall(r"^ASSENT_API [^(]*?(assent_\w+)\(", f.read(), re.M))
     exported = run("nm", "-D", "--defined-only", installed.libdir + "/libassent.so.0").stdout
     assert {line.split()[-1] for line in exported.splitlines() if " A " not in line} == {
-        name + "@@LIBASSENT_0" for name in declared}
+        name + "@@LIBASSENT_0" for name in declared("ASSENT_API")}
 
 
 def test_uninstall_leaves_nothing(installed):
@@ -231,9 +237,7 @@ def test_manual_pages(installed):
     pages.append(man + "/man8/assentd.8")
     lint = run("mandoc", "-T", "lint", "-W", "warning", *pages, status=None)
     assert not lint.stdout + lint.stderr
-    with open(HEADER, encoding="utf-8") as f:
-        declared = re.findall(r"^ASSENT_API [^(]*?(assent_\w+)\(", f.read(), re.M)
-    for name in declared:
+    for name in declared("(?:ASSENT_API|static inline)"):
         text = run("mandoc", "-T", "ascii", "%s/man3/%s.3" % (man, name)).stdout
         text = re.sub(".\b", "", text)
         assert re.search(r"^NAME\n(.|\n)*\b%s\b(.|\n)*^SYNOPSIS" % name, text, re.M), name

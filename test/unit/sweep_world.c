@@ -13,7 +13,7 @@
 
 #include "sweep_world.h"
 
-#define N_SCRIPT   48
+#define N_SCRIPT   46
 #define DEADLINE_S 30
 
 PGconn *sweep_conn;
@@ -25,6 +25,12 @@ struct assent_server *sweep_server, *sweep_locked;
 char sweep_secret[] = "/tmp/assent-test-XXXXXX";
 
 struct sweep_script sweep_decoy = {.words = {"silent"}};
+struct sweep_script sweep_rivals[2] = {
+    {.gid = "rival", .path = "/v1/transactions/rival/decision"},
+    {.gid = "rival", .path = "/other/v1/transactions/rival/decision"},
+};
+/* Everybody is asked that first. */
+static struct sweep_script hello = {.gid = "assent-hello", .words = {"abort"}};
 
 static struct business yes;
 static struct sweep_script scripts[N_SCRIPT];
@@ -213,8 +219,13 @@ static struct assent_server *make_server(const char *secret)
 		if (assent_server_route(s, "GET", scripts[i].path, decide, &scripts[i], &err))
 			return NULL;
 	}
+	for (int i = 0; i < 2 && !secret; i++)
+		assent_server_route(s, "GET", sweep_rivals[i].path, decide, &sweep_rivals[i], &err);
 	if (!secret)
 		assent_server_route(s, "GET", "/decoy/status", decide, &sweep_decoy, &err);
+	if (!secret && assent_server_route(s, "GET", "/v1/transactions/assent-hello/decision",
+	                                   decide, &hello, &err))
+		return NULL;
 	if (assent_server_start(s, &err)) {
 		fprintf(stderr, "%s\n", err.text);
 		return NULL;

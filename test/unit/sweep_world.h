@@ -27,6 +27,8 @@ extern char sweep_peers[600]; /* p, where it answers */
 extern struct assent_server *sweep_server, *sweep_locked;
 extern char sweep_secret[];
 extern struct sweep_script sweep_decoy; /* answers at /decoy/status of the first server */
+/* ... about the gid "rival", as a coordinator at the server's address, and below /other there. */
+extern struct sweep_script sweep_rivals[2];
 
 int sweep_setup(void **state);
 int sweep_teardown(void **state);

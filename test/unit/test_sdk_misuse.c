@@ -229,8 +229,55 @@ static void the_sweep(void **state)
 	assert_int_equal(assent_participant_tick(participant, NULL, &report, &err),
 	                 ASSENT_E_UNREACHABLE);
 	assert_int_equal(assent_participant_tick(participant, conn, NULL, NULL), 0);
+	assent_participant_stop(participant);
+	assent_participant_stop(NULL);
+	assert_int_equal(assent_participant_tick(participant, conn, NULL, NULL), 0);
 	assent_participant_free(participant);
 	assent_participant_free(NULL);
+}
+
+/* A program that was compiled for another libassent: with less in the struct, what is behind it is
+ * not the library's to look at or to write; with more, that is nothing as long as it is 0. */
+static void structs_of_another_size(void **state)
+{
+	struct {
+		struct assent_server_options known;
+		long new_one;
+	} server = {.known = {.listen = "127.0.0.1:0", .database = fixture_conninfo()}};
+	struct {
+		struct assent_participant_options known;
+		long new_one;
+	} options = {.known = {.coordinators = "http://127.0.0.1:1", .peers = "not a URL"}};
+	size_t peers_at = offsetof(struct assent_participant_options, peers);
+	struct assent_participant *p;
+	struct assent_tick_report report;
+	struct assent_server *s;
+
+	(void)state;
+	assert_int_equal(assent_participant_new_sized(&p, &options.known, peers_at, &err), 0);
+	memset(&report, 0x55, sizeof(report));
+	assert_int_equal(assent_participant_tick_sized(
+	                     p, conn, &report, offsetof(struct assent_tick_report, failure), &err),
+	                 0);
+	assert_int_equal(report.n_failed, 0);
+	assert_int_equal(report.failure[0], 0x55);
+	assent_participant_free(p);
+	INVALID(assent_participant_new_sized(&p, &options.known, sizeof(options.known), &err));
+	options.known.peers = NULL;
+	assert_int_equal(assent_participant_new_sized(&p, &options.known, sizeof(options), &err),
+	                 0);
+	assent_participant_free(p);
+	options.new_one = 1;
+	INVALID(assent_participant_new_sized(&p, &options.known, sizeof(options), &err));
+	assert_non_null(strstr(err.text, "newer"));
+	assert_null(p);
+
+	s = assent_server_new_sized(&server.known, sizeof(server), &err);
+	assert_non_null(s);
+	assent_server_free(s);
+	server.new_one = 1;
+	assert_null(assent_server_new_sized(&server.known, sizeof(server), &err));
+	assert_null(assent_server_new_sized(NULL, sizeof(server), &err));
 }
 
 /* ---- a server ---- */
@@ -387,11 +434,17 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(calls),           cmocka_unit_test(replies),
-	    cmocka_unit_test(signatures),      cmocka_unit_test(branches),
-	    cmocka_unit_test(the_barrier),     cmocka_unit_test(the_sweep),
-	    cmocka_unit_test(servers_without), cmocka_unit_test(servers_out_of_order),
-	    cmocka_unit_test(transactions),    cmocka_unit_test(clients),
+	    cmocka_unit_test(calls),
+	    cmocka_unit_test(replies),
+	    cmocka_unit_test(signatures),
+	    cmocka_unit_test(branches),
+	    cmocka_unit_test(the_barrier),
+	    cmocka_unit_test(the_sweep),
+	    cmocka_unit_test(servers_without),
+	    cmocka_unit_test(servers_out_of_order),
+	    cmocka_unit_test(transactions),
+	    cmocka_unit_test(clients),
+	    cmocka_unit_test(structs_of_another_size),
 	};
 
 	return cmocka_run_group_tests_name("sdk_misuse", tests, setup, teardown);

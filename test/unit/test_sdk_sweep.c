@@ -102,6 +102,99 @@ static void who_asks_in_vain_is_told(void **state)
 	assert_int_equal(sweep_do(s->gid, "b", "rollback"), 200);
 }
 
+/* A coordinator of another cluster decides nothing, and that it knows nothing does not mean that the
+ * right one is away. */
+static void a_branch_of_another_cluster_is_not_ended(void **state)
+{
+	struct sweep_script *s = sweep_pre_committed(NULL, NULL, "p=" SWEEP_NOWHERE "/s", "commit");
+	struct assent_participant *all = sweep_asker;
+	char json[128], two[128];
+
+	(void)state;
+	snprintf(json, sizeof(json),
+	         "{\"gid\":\"%s\",\"cluster\":\"deadbeef\",\"decision\":\"commit\"}", s->gid);
+	s->words[0] = json;
+	sweep_asker = sweep_participant(assent_server_url(sweep_server), NULL);
+	sweep_tick();
+	sweep_assert_decision(s->gid, "", false);
+	assert_int_equal(sweep_report.n_waiting, 1);
+	assert_non_null(strstr(sweep_report.failure, "of cluster deadbeef, not c0ffee00"));
+	/* It remembers of which cluster an address is. */
+	s->words[0] = "silent";
+	sweep_tick();
+	sweep_assert_decision(s->gid, "", false);
+	assert_int_equal(s->n_asked, 2);
+	assent_participant_free(sweep_asker);
+	/* Here it may be the other address that is the coordinator's, and is away. */
+	s->words[0] = json;
+	snprintf(two, sizeof(two), "%s %s", assent_server_url(sweep_server), SWEEP_NOWHERE);
+	sweep_asker = sweep_participant(two, NULL);
+	sweep_tick();
+	sweep_assert_decision(s->gid, "commit", true);
+	assent_participant_free(sweep_asker);
+	sweep_asker = all;
+}
+
+/* Of two nodes one does not know the transaction. Then the other one is right. */
+static void who_knows_it_is_believed(void **state)
+{
+	static const char unknown[] = "{\"gid\":\"rival\",\"cluster\":\"c0ffee00\","
+	                              "\"decision\":\"abort\",\"presumed\":true}";
+	struct assent_participant *all = sweep_asker;
+	char both[2][128];
+
+	(void)state;
+	snprintf(both[0], sizeof(both[0]), "%s %s/other", assent_server_url(sweep_server),
+	         assent_server_url(sweep_server));
+	snprintf(both[1], sizeof(both[1]), "%s/other %s", assent_server_url(sweep_server),
+	         assent_server_url(sweep_server));
+	assert_int_equal(sweep_do("rival", "b", "prepare"), 200);
+	for (int i = 0; i < 4; i++) {
+		sweep_asker = sweep_participant(both[i / 2], NULL);
+		sweep_rivals[i % 2].words[0] = unknown;
+		sweep_rivals[1 - i % 2].words[0] = "pending";
+		sweep_tick();
+		assert_int_equal(sweep_report.n_waiting, 1);
+		assert_int_equal(fixture_prepared(sweep_conn), 1);
+		assent_participant_free(sweep_asker);
+	}
+	sweep_rivals[0].words[0] = "commit";
+	sweep_rivals[1].words[0] = unknown;
+	sweep_asker = sweep_participant(both[1], NULL);
+	sweep_tick();
+	assert_int_equal(sweep_report.n_orphan, 0);
+	assert_int_equal(fixture_effects(sweep_conn, "rival"), 1);
+	assent_participant_free(sweep_asker);
+	sweep_asker = all;
+}
+
+/* Before a branch is in doubt, and once. */
+static void the_first_tick_tells_of_wrong_addresses(void **state)
+{
+	const struct {
+		const char *url, *says;
+		unsigned n_refused;
+	} wrong[] = {
+	    {SWEEP_NOWHERE, "no coordinator at " SWEEP_NOWHERE ": ", 0},
+	    {assent_server_url(sweep_locked), ": it answered 404 (is it a coordinator?)", 1},
+	    {assent_server_url(sweep_server), "", 0}};
+	struct assent_participant *all = sweep_asker;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		sweep_asker = sweep_participant(wrong[i].url, NULL);
+		sweep_tick();
+		assert_int_equal(sweep_report.n_refused, wrong[i].n_refused);
+		assert_non_null(strstr(sweep_report.failure, wrong[i].says));
+		assert_int_equal(*sweep_report.failure == '\0', i == 2);
+		sweep_tick();
+		assert_string_equal(sweep_report.failure, "");
+		assert_int_equal(sweep_report.n_refused, 0);
+		assent_participant_free(sweep_asker);
+	}
+	sweep_asker = all;
+}
+
 static void who_is_in_time_is_left_alone(void **state)
 {
 	struct sweep_script *s = sweep_script("abort", NULL);
@@ -354,6 +447,9 @@ int main(void)
 	    cmocka_unit_test(a_vote_in_doubt_asks),
 	    cmocka_unit_test(only_an_answer_about_itself_counts),
 	    cmocka_unit_test(who_asks_in_vain_is_told),
+	    cmocka_unit_test(a_branch_of_another_cluster_is_not_ended),
+	    cmocka_unit_test(who_knows_it_is_believed),
+	    cmocka_unit_test(the_first_tick_tells_of_wrong_addresses),
 	    cmocka_unit_test(who_is_in_time_is_left_alone),
 	    cmocka_unit_test(orphans_are_reported),
 	    cmocka_unit_test(only_its_own_cluster_and_database),

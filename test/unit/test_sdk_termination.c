@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "participants/sdk/internal.h"
 #include "sweep_world.h"
 
 static void the_coordinator_is_obeyed(void **state)
@@ -192,6 +193,132 @@ static void questions_are_signed(void **state)
 	sweep_end(s->gid, "do_commit");
 }
 
+/* ---- where peers may be ---- */
+
+static void peers_elsewhere_are_not_asked(void **state)
+{
+	const char *here = assent_server_url(sweep_server);
+	struct assent_participant_options options = {.coordinators = here, .peers = SWEEP_NOWHERE};
+	struct assent_participant *all = sweep_asker;
+	struct assent_error err;
+	struct sweep_script *s;
+
+	(void)state;
+	s = sweep_pre_committed("silent", NULL, sweep_peers, "wait");
+	assert_int_equal(sweep_do(s->gid, "p", "pre_commit"), 200);
+	assert_int_equal(assent_participant_new(&sweep_asker, &options, &err), 0);
+	sweep_tick_b();
+	sweep_assert_decision(s->gid, "", false);
+	assert_int_equal(sweep_n_vouched(s->gid), 0);
+	assent_participant_free(sweep_asker);
+	options.peers = here;
+	assert_int_equal(assent_participant_new(&sweep_asker, &options, &err), 0);
+	sweep_tick_b();
+	sweep_assert_decision(s->gid, "commit", true);
+	assent_participant_free(sweep_asker);
+	sweep_asker = all;
+	sweep_end(s->gid, "do_commit");
+}
+
+static void the_list_is_of_whole_parts(void **state)
+{
+	static const struct {
+		const char *allowed, *url;
+		bool yes;
+	} cases[] = {
+	    {NULL, "http://anywhere/", true},
+	    {"", "http://anywhere/", false},
+	    {"http://stock", "http://stock/status", true},
+	    {"http://stock", "http://stock?x=1", true},
+	    {"http://stock", "http://stock", true},
+	    {"http://stock", "http://stock.example/status", false},
+	    {"http://stock", "http://stock@example/status", false},
+	    {"http://stock", "http://stock:7481/status", false},
+	    {"http://stock", "http://stock\\@example", false},
+	    {"http://stock", "https://stock/status", false},
+	    {"http://stock", "http://stoc", false},
+	    {"http://a http://stock:7481", "http://stock:7481/status", true},
+	    {"http://a,\n http://stock:7481/x/", "http://stock:7481/x/status", true},
+	    {"http://a,http://stock:7481/x", "http://stock:7481/xy/status", false},
+	};
+	static const char *const bad[] = {"stock:7481", "http://", "http://a ftp://b",
+	                                  "http://me@stock"};
+	struct assent_error err;
+	char *allowed;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct sdk_peer peer = {.url = cases[i].url, .url_len = strlen(cases[i].url)};
+
+		assert_int_equal(sdk_peers_allow(cases[i].allowed, &allowed, &err), 0);
+		assert_int_equal(sdk_peer_is_allowed(allowed, &peer), cases[i].yes);
+		free(allowed);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(sdk_peers_allow(bad[i], &allowed, &err), ASSENT_E_INVALID);
+		assert_null(allowed);
+	}
+}
+
+/* ---- by hand ---- */
+
+/* A transaction with one snapshot sees a commit by hand only when it asks anew. */
+static void a_commit_by_hand_is_seen_in_any_isolation(void **state)
+{
+	static const char *const levels[] = {"READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"};
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		struct sweep_script *s = sweep_pre_committed("pending", NULL, sweep_peers, "wait");
+		PGconn *other = fixture_connect();
+		PGresult *result;
+		char sql[256];
+
+		snprintf(sql, sizeof(sql), "BEGIN ISOLATION LEVEL %s; SELECT 1 FROM effect",
+		         levels[i]);
+		fixture_exec(other, sql);
+		snprintf(sql, sizeof(sql), "COMMIT PREPARED 'assent:c0ffee00:default:%s:b'",
+		         s->gid);
+		fixture_exec(sweep_conn, sql);
+		snprintf(sql, sizeof(sql),
+		         "SELECT state FROM assent_participant.settle('c0ffee00', 'default', '%s',"
+		         " 'b', 'assent:c0ffee00:default:%s:b', 1000, 'poll', NULL, NULL)",
+		         s->gid, s->gid);
+		result = PQexec(other, sql);
+		if (i == 0)
+			assert_string_equal(PQgetvalue(result, 0, 0), "committed");
+		else
+			assert_string_equal(PQresultErrorField(result, PG_DIAG_SQLSTATE), "40001");
+		PQclear(result);
+		PQfinish(other);
+		assert_int_equal(sweep_do(s->gid, "b", "abort"), 409);
+		sweep_assert_says("\"outcome\":\"committed\"");
+		sweep_assert_says("committed by hand");
+		sweep_assert_decision(s->gid, "commit", true);
+	}
+}
+
+/* All of it on a connection with another default. */
+static void repeatable_read_does_as_well(void **state)
+{
+	static const char *const ends[] = {"do_commit", "abort", "intent", "status"};
+	struct sweep_script *s;
+
+	(void)state;
+	fixture_exec(sweep_conn, "SET default_transaction_isolation = 'repeatable read'");
+	for (int i = 0; i < 4; i++) {
+		s = sweep_script("pending", NULL);
+		assert_int_equal(sweep_do(s->gid, "b", "can_commit"), 200);
+		if (i < 2)
+			assert_int_equal(sweep_do(s->gid, "b", "pre_commit"), 200);
+		assert_int_equal(sweep_do(s->gid, "b", ends[i]), 200);
+		assert_int_equal(sweep_do(s->gid, "b", ends[i]), 200);
+		assert_int_equal(sweep_do(s->gid, "b", "pre_commit"), 409);
+		sweep_assert_decision(s->gid, i ? "abort" : "commit", false);
+	}
+	fixture_exec(sweep_conn, "RESET default_transaction_isolation");
+}
+
 static void asked_and_forgotten(void **state)
 {
 	struct sweep_script *s = sweep_script("pending", NULL);
@@ -239,6 +366,10 @@ int main(void)
 	    cmocka_unit_test(a_peer_is_silent),
 	    cmocka_unit_test(only_the_peer_itself_counts),
 	    cmocka_unit_test(questions_are_signed),
+	    cmocka_unit_test(peers_elsewhere_are_not_asked),
+	    cmocka_unit_test(the_list_is_of_whole_parts),
+	    cmocka_unit_test(a_commit_by_hand_is_seen_in_any_isolation),
+	    cmocka_unit_test(repeatable_read_does_as_well),
 	    cmocka_unit_test(asked_and_forgotten),
 	    cmocka_unit_test(what_was_decided_is_carried_out),
 	};
