@@ -55,10 +55,21 @@ def handle_signals(handler):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+CLAIMS = []  # kept to the end
+
+
+def claim(port):
+    """Two of these beside each other: a service that is killed and started again must find its port
+    free, which the other would take meanwhile. OSError."""
+    CLAIMS.append(socket.socket(socket.AF_UNIX))
+    CLAIMS[-1].bind("\0assent-demo-%d" % port)
+
+
 def free_address(name):
     """The usual port if nobody has it, or any."""
     port = PORTS[name]
     try:
+        claim(port)
         socket.create_server(("127.0.0.1", port)).close()
         return "127.0.0.1:%d" % port
     except OSError:
@@ -113,10 +124,10 @@ class Demo:
 
     def check(self, scenario, outcome, placed):
         thread, answer = placed
-        thread.join(40)
+        thread.join(60)
         status = {"committed": 201, "aborted": 409}[outcome]
         try:
-            wait_until(lambda: not self.shop.held(), 10)
+            wait_until(lambda: not self.shop.held(), 40)
         except AssertionError:
             pass  # the table says so
         expected = self.describe(outcome, self.orders, self.tea, self.money, self.coupons, 0)
@@ -129,16 +140,16 @@ class Demo:
 
     def wait_voted(self, *services):
         """Prepared transactions show that a vote is given and its branch waits to be told."""
-        wait_until(lambda: all(s.db.prepared() for s in services), 10,
+        wait_until(lambda: all(s.db.prepared() for s in services), 40,
                    "the votes of " + ", ".join(s.name for s in services))
 
-    def wait_counted(self, gid, n):
+    def wait_counted(self, gid, n, state="prepared"):
         """What is prepared may not have said so yet: here the coordinator has n votes."""
         def counted():
             reply = self.assentd.client.get("/v1/transactions/" + gid)
             return reply.status == 200 and n == sum(
-                b["state"] == "prepared" for b in reply["branches"])
-        wait_until(counted, 10, "%d votes for %s" % (n, gid))
+                b["state"] == state for b in reply["branches"])
+        wait_until(counted, 40, "%d votes for %s" % (n, gid))
 
     def place_and_commit(self, number, mode):
         self.check(mode + ": order placed", "committed", self.committed(number, 2, 30, mode))
@@ -151,7 +162,7 @@ class Demo:
     def kill_service(self):
         self.shop.account.pause()
         placed = self.committed("s1", 5, 100)
-        self.wait_voted(self.shop.order, self.shop.stock)
+        self.wait_counted("order-s1", 2)
         self.shop.stock.kill9()
         self.shop.account.resume()
         self.shop.stock.start()
@@ -161,8 +172,7 @@ class Demo:
         """What a try has reserved waits for its confirm, and the rows are not locked."""
         self.shop.account.pause()
         placed = self.committed("s2", 1, 20, "tcc")
-        wait_until(lambda: self.shop.stock.db.value("SELECT sum(reserved) FROM stock"), 10,
-                   "the reservation")
+        self.wait_counted("order-s2", 2, "tried")
         self.shop.stock.kill9()
         self.shop.account.resume()
         self.shop.stock.start()
@@ -172,7 +182,7 @@ class Demo:
         """It goes on with the next step, and with the coupon's result."""
         self.shop.stock.pause()
         placed = self.committed("s3", 1, 15, "saga")
-        wait_until(lambda: self.shop.coupons() == self.coupons, 10, "the coupon to be redeemed")
+        wait_until(lambda: self.shop.coupons() == self.coupons, 40, "the coupon to be redeemed")
         self.assentd.kill9()
         self.shop.stock.resume()
         self.assentd.start()
@@ -186,7 +196,7 @@ class Demo:
         # Stock stands still from here on: the transaction cannot end before the crash.
         shop.stock.pause()
         shop.account.resume()
-        self.assentd.wait_state("order-c1", "committing")
+        self.assentd.wait_state("order-c1", "committing", deadline_s=40)
         self.assentd.kill9()
         shop.stock.resume()
         self.assentd.start()
@@ -201,16 +211,20 @@ class Demo:
         lock.cursor().execute("SELECT FROM account WHERE user_id = 7 FOR UPDATE")
         placed, _ = self.committed("d1", 2, 25, "3pc")
         self.wait_voted(shop.order, shop.stock)
-        # It stands still from here on: account's answer arrives nowhere.
-        self.assentd.process.pause()
+        # It stands still from here on: account's answer arrives nowhere. The others do until account
+        # has pre-committed, too, or they would ask it too soon.
+        for process in (self.assentd.process, shop.stock.process, shop.order.process):
+            process.pause()
         lock.close()
         self.wait_voted(shop.account)
         self.assentd.kill9()
-        wait_until(lambda: not shop.prepared(), 30, "the services to end by themselves")
+        shop.stock.resume()
+        shop.order.resume()
+        wait_until(lambda: not shop.prepared(), 60, "the services to end by themselves")
         say("  the coordinator is dead; stock, account and order have asked each other:"
             " tea=%d balance=%d" % (shop.goods(), shop.balance()))
         self.assentd.start()
-        placed.join(40)
+        placed.join(60)
         # Whoever was told that the coordinator is away places the order again, and it is the same.
         answer = self.place("d1", n=2, amount=25, mode="3pc")
         self.check("3pc: coordinator lost, all pre-committed", "committed", answer)
@@ -221,7 +235,7 @@ class Demo:
             attempts = self.assentd.client.history(gid)["attempts"]
             return dict((a["branch"], a["error"]) for a in attempts
                         if "by itself" in (a["error"] or ""))
-        wait_until(lambda: len(told()) == 3, 10, "the coordinator to report who ended by itself")
+        wait_until(lambda: len(told()) == 3, 40, "the coordinator to report who ended by itself")
         for branch, how in sorted(told().items()):
             say("    the coordinator was told by %s: %s" % (branch, how))
 

@@ -60,12 +60,13 @@ def test_reason_is_for_people(api, part, gid, body, error):
 def test_still_working(api, part, gid, op, status):
     """Asked again at a fixed interval; not a failure, however often."""
     part.on("a", op, *[Answer(status)] * 8, Answer(200))
-    body = two(part, retry={"initial_ms": 20, "factor": 10, "cap_ms": 60000, "alert_after": 1})
+    body = two(part, timeout_ms=60000,
+               retry={"initial_ms": 20, "factor": 10, "cap_ms": 60000, "alert_after": 1})
     assert api.put(gid, body, wait=10)["outcome"] == "committed"
     calls = part.calls("a", op)
     assert len(calls) == 9
     # With backoff the ninth call would come after hours.
-    assert calls[-1].at - calls[0].at < 5
+    assert calls[-1].at - calls[0].at < 30
     assert verdicts(api, gid, "a", op, 9) == [(status, "working")] * 8 + [
         (200, "yes" if op == "prepare" else "done")]
 
@@ -93,9 +94,10 @@ def test_retry_after_is_honoured(api, part, gid, op, status):
 def test_odd_retry_after(api, part, gid, value):
     """Nonsense is ignored; a number beyond all bounds does not wrap around or crash."""
     part.on("a", "prepare", Answer(503, headers={"Retry-After": value}), Answer(200))
-    reply = api.put(gid, two(part, timeout_ms=1500), wait=10)
+    beyond = value in ("1e3", "99999999999999999999")
+    reply = api.put(gid, two(part, timeout_ms=1500 if beyond else 60000), wait=20)
     # Where a number can be read into it, waiting until the vote deadline is right, too.
-    assert reply["outcome"] == "committed" or value in ("1e3", "99999999999999999999")
+    assert reply["outcome"] == "committed" or beyond and reply["outcome"] == "aborted"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 410, 418, 422, 451])
@@ -169,7 +171,7 @@ def test_no_whole_answer_is_no_answer(api, part, gid, op, kind):
 
 def test_nobody_listens(api, gid):
     gone = Participant()
-    body = two(gone, timeout_ms=400)
+    body = two(gone, timeout_ms=1500)
     gone.close()
     reply = api.put(gid, body)
     txn = wait_until(lambda: (lambda t: t if t["branches"][0]["last_error"] else None)(
@@ -238,7 +240,7 @@ def test_found_as_decided_is_done(api, part, gid, done):
 def test_deadline_rolls_back_everywhere(api, part, gid):
     gate = Gate()
     part.on("a", "prepare", Answer(gate=gate))
-    reply = api.put(gid, two(part, timeout_ms=300), wait=10)
+    reply = api.put(gid, two(part, timeout_ms=1000), wait=10)
     assert (reply["state"], reply["outcome"]) == ("aborted", "aborted")
     assert {c.name for c in part.calls(op="rollback")} == {"a", "b"}
     assert reply["decided_at"] >= reply["deadline_at"]
@@ -251,7 +253,7 @@ def test_late_votes_change_nothing(api, part, gid):
     gate, rollback = Gate(), Gate()
     part.on("a", "prepare", Answer(gate=gate))
     part.on("b", "rollback", Answer(gate=rollback))
-    api.put(gid, two(part, timeout_ms=300))
+    api.put(gid, two(part, timeout_ms=1000))
     part.wait_calls(1, "b", "rollback")
     gate.open()
     part.wait_calls(1, "a", "rollback")
@@ -265,11 +267,11 @@ def test_call_timeout_is_per_branch(api, part, gid):
     """A call that hangs is given up and repeated; the answer to the first then counts no more."""
     gate = Gate()
     part.on("a", "prepare", Answer(409, gate=gate), Answer(200))
-    branches = [part.branch("a", timeout_ms=200), part.branch("b")]
-    reply = api.put(gid, two(part, branches=branches), wait=10)
+    branches = [part.branch("a", timeout_ms=500), part.branch("b", timeout_ms=60000)]
+    reply = api.put(gid, two(part, branches=branches, timeout_ms=60000), wait=20)
     assert reply["outcome"] == "committed"
-    first, second = part.calls("a", "prepare")
-    assert 0.15 <= second.at - first.at < 3
+    first, second = part.calls("a", "prepare")[:2]
+    assert 0.45 <= second.at - first.at < 3  # what it would be without its own
     assert second.headers["Assent-Attempt"] == "2"
     gate.open()
     assert api.txn(gid)["outcome"] == "committed"
@@ -278,8 +280,8 @@ def test_call_timeout_is_per_branch(api, part, gid):
 def test_last_prepare_is_not_longer_than_the_deadline(api, part, gid):
     gate = Gate()
     part.on("a", "prepare", Answer(gate=gate))
-    api.put(gid, two(part, timeout_ms=250), wait=10)
-    assert int(part.calls("a", "prepare")[0].headers["Assent-Timeout-Ms"]) <= 250
+    api.put(gid, two(part, timeout_ms=1000), wait=10)
+    assert int(part.calls("a", "prepare")[0].headers["Assent-Timeout-Ms"]) <= 1000
     gate.open()
 
 
@@ -287,10 +289,10 @@ def test_commit_is_repeated_for_ever(api, part, gid):
     """Beyond the vote deadline, and beyond alert_after."""
     gate = Gate()
     part.on("a", "commit", *[Answer(500)] * 60, Answer(gate=gate))
-    api.put(gid, two(part, timeout_ms=300, retry={"initial_ms": 10, "factor": 1, "cap_ms": 100,
-                                                  "alert_after": 2}))
-    calls = part.wait_calls(61, "a", "commit")
-    assert calls[-1].at - calls[0].at > 0.3
+    api.put(gid, two(part, timeout_ms=1000, retry={"initial_ms": 25, "factor": 1, "cap_ms": 100,
+                                                   "alert_after": 2}))
+    calls = part.wait_calls(61, "a", "commit", 30)
+    assert calls[-1].at - calls[0].at > 1
     assert api.txn(gid)["state"] == "committing"
     gate.open()
     assert api.ended(gid)["outcome"] == "committed"
@@ -306,7 +308,7 @@ def test_one_slow_participant_does_not_slow_the_others(api, part, gids):
             api.put(g, two(part, branches=[slow.branch("s"), part.branch("a")], timeout_ms=60000))
         quick = [gids() for _ in range(10)]
         for g in quick:
-            assert api.put(g, two(part), wait=5).status == 200
+            assert api.put(g, two(part), wait=20).status == 200
         gate.open()
         for g in waiting:
             api.ended(g, 20)
@@ -338,7 +340,7 @@ def test_one_phase_silence_is_not_a_no(api, part, gid):
     """The branch may have committed: asked until the deadline, then its barrier decides."""
     part.on("a", "commit", Answer(500))
     part.on("a", "rollback", Answer(409, '{"outcome":"committed"}'))
-    reply = api.put(gid, one(part, timeout_ms=300), wait=10)
+    reply = api.put(gid, one(part, timeout_ms=1000), wait=10)
     assert (reply["state"], reply["outcome"]) == ("committed", "committed")
     assert len(part.calls("a", "commit")) > 1 and len(part.calls("a", "rollback")) == 1
     assert all(c.headers["Assent-One-Phase"] == "true" for c in part.calls("a", "commit"))
@@ -354,7 +356,7 @@ def test_one_phase_is_pending_while_nobody_knows(api, part, gid):
     gate = Gate()
     part.on("a", "commit", Answer(gate=gate))
     part.on("a", "rollback", Answer(503))
-    api.put(gid, one(part, timeout_ms=200))
+    api.put(gid, one(part, timeout_ms=1000))
     wait_until(lambda: api.txn(gid)["state"] == "arbitrating", what="the arbitration")
     assert api.txn(gid)["outcome"] == "pending"
     assert api.decision(gid)["decision"] == "pending"

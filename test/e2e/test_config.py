@@ -58,7 +58,7 @@ class Configured(Assentd):
         n = self.process.stderr().count(expect)
         self.configure(*lines)
         self.process.popen.send_signal(signal.SIGHUP)
-        wait_until(lambda: self.process.stderr().count(expect) > n, 10, expect)
+        wait_until(lambda: self.process.stderr().count(expect) > n, 30, expect)
 
 
 def named(name, branch_id="a"):

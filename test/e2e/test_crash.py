@@ -166,7 +166,7 @@ def test_many_are_loaded(fresh, gid):
         " FROM assent.txn, generate_series(1, 1300) n WHERE gid = %s", gid)
     fresh.start()
     wait_until(lambda: fresh.db.value(
-        "SELECT count(*) FROM assent.transactions WHERE outcome = 'aborted'") == 1300, 20,
+        "SELECT count(*) FROM assent.transactions WHERE outcome = 'aborted'") == 1300, 60,
         "all of them to be rolled back")
 
 
@@ -200,7 +200,7 @@ def test_ended_stays_ended(fresh, part, gids):
 def test_paused_beyond_the_deadline(fresh, part, gid):
     hold = Gate()
     part.on("b", "prepare", Answer(gate=hold))
-    fresh.client.put(gid, two(part, timeout_ms=300))
+    fresh.client.put(gid, two(part, timeout_ms=1000))
     part.wait_calls(2)
     fresh.process.pause()
     hold.open()
@@ -240,9 +240,9 @@ def test_postgres_dies_under_load(fresh, part):
         os.kill(postmaster, signal.SIGKILL)
         wait_until(lambda: not alive(postmaster), what="the postmaster to go")
         assert fresh.client.get("/livez").status == 200
-        wait_until(lambda: fresh.postmaster_pid() not in (0, postmaster), 20, "a new PostgreSQL")
+        wait_until(lambda: fresh.postmaster_pid() not in (0, postmaster), 60, "a new PostgreSQL")
         before = load.n("committed")
-        wait_until(lambda: load.n("committed") >= before + 20, 20, "20 more commits")
+        wait_until(lambda: load.n("committed") >= before + 20, 60, "20 more commits")
     finally:
         load.stop()
     assert fresh.process.running()

@@ -52,14 +52,14 @@ def test_nothing_survives(signum):
                               stdout=subprocess.PIPE, text=True, start_new_session=True)
     directory, token, postmaster, child = victim.stdout.readline().split()
     assert os.path.isdir(directory) and int(postmaster) in ours(directory)
-    wait_until(lambda: int(child) in ours(token) and len(set(ours(token))) >= 4, 10,
+    wait_until(lambda: int(child) in ours(token) and len(set(ours(token))) >= 4, 30,
                "the child and its child to run")
     os.killpg(victim.pid, signum)
     victim.wait(10)
     victim.stdin.close()
     victim.stdout.close()
-    wait_until(lambda: not os.path.exists(directory), 15, "the directory to go")
-    wait_until(lambda: not ours(directory, token), 5, "the processes to go")
+    wait_until(lambda: not os.path.exists(directory), 40, "the directory to go")
+    wait_until(lambda: not ours(directory, token), 20, "the processes to go")
 
 
 def test_close_leaves_nothing():

@@ -90,7 +90,7 @@ def test_a_single_branch_commits_in_one_phase(api, part, gid):
 
 
 def test_deadline_rolls_back_what_was_left_behind(api, part, gid):
-    begin(api, gid, timeout_ms=300)
+    begin(api, gid, timeout_ms=1000)
     enlist(api, gid, part.branch("stock"))
     assert api.ended(gid)["outcome"] == "aborted"
     assert [c.op for c in part.calls(gid=gid)] == ["rollback"]

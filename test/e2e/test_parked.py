@@ -37,11 +37,11 @@ def test_a_dead_participant_fills_no_node(small, part, dying, gids):
     assert len(open_alerts(small)) == 1 and open_alerts(small)[0]["kind"] == "exhausted"
     dying.on("dead", "commit", Answer(200))
     all_ended(small, waiting)
-    wait_until(lambda: (parked(small), in_flight(small)) == (0, 0), 10, "the counts to be 0")
+    wait_until(lambda: (parked(small), in_flight(small)) == (0, 0), 30, "the counts to be 0")
     agreed(part)
     assert len(part.calls("a", "commit")) == len(waiting) + 5  # its answer was not forgotten
     assert told(dying) == {(gid, "dead"): {"commit"} for gid in waiting}
-    wait_until(lambda: not open_alerts(small), 10, "the alert to close")
+    wait_until(lambda: not open_alerts(small), 30, "the alert to close")
 
 
 def test_requests_about_a_parked_one(small, part, dying, gid):

@@ -18,7 +18,7 @@ from harness.wrong import FAULTS, OPS, Wrong
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
 GOOD, REFUSED = '{"n":1}', '{"n":100000}'
-HERE = ["--payload", GOOD, "--refused-payload", REFUSED, "--timeout", "1"]
+HERE = ["--payload", GOOD, "--refused-payload", REFUSED, "--timeout", "2"]
 
 
 def run(*args, **options):

@@ -18,7 +18,7 @@ BODY = json.dumps({"mode": "2pc", "branches": [
 
 def probe(address, n):
     """Somebody else asks n times and is answered: the daemon has been through n turns."""
-    with socket.create_connection(address, timeout=3) as other:
+    with socket.create_connection(address, timeout=10) as other:
         for _ in range(n):
             other.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             answer = b""
@@ -83,7 +83,7 @@ class Others:
     def run(self):
         while not self.stopping.is_set():
             try:
-                assert self.api.get("/livez", timeout=3).status == 200
+                assert self.api.get("/livez", timeout=10).status == 200
                 self.n += 1
             except Exception as error:  # pylint: disable=broad-except
                 self.failure = error

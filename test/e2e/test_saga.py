@@ -69,7 +69,7 @@ def test_a_refusal_compensates_backwards(api, part, gid, answer):
 def test_the_deadline_compensates_a_step_without_an_answer(api, part, gid):
     gate = Gate()
     part.on("two", "action", Answer(200, gate=gate))
-    reply = submit(api, gid, saga(part, "one", "two", timeout_ms=300))
+    reply = submit(api, gid, saga(part, "one", "two", timeout_ms=1000))
     assert reply["outcome"] == "aborted"
     assert heard(part, gid)[2:] == [("two", "compensate"), ("one", "compensate")]
 

@@ -55,7 +55,7 @@ def test_half_sent_requests(hasty, text, dribble):
                 except ConnectionError:
                     return True
             return closed(s)
-        wait_until(gone, 8, "the connection to be closed")
+        wait_until(gone, 30, "the connection to be closed")
     assert hasty.client.get("/livez").status == 200
 
 
@@ -129,7 +129,7 @@ def test_oversized_heads(shared, text):
         except ConnectionError:
             first = b""
         assert first == b"" or first[9:10] == b"4", first
-        wait_until(lambda: closed(s), 8, "the connection to be closed")
+        wait_until(lambda: closed(s), 30, "the connection to be closed")
     assert shared.client.get("/livez").status == 200
 
 

@@ -279,7 +279,7 @@ def test_stop_does_not_wait_for_ever(fresh):
     backend = fresh.db.value("SELECT pg_backend_pid()")
     postmaster = fresh.postmaster_pid()
     os.kill(backend, signal.SIGSTOP)
-    assert fresh.stop() == 0
+    assert fresh.stop(60) == 0
     assert postmaster and fresh.postmaster_pid() == 0
     fresh.start()
 

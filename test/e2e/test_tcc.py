@@ -1,7 +1,9 @@
 """Try, confirm, cancel: coordinated and interactive, in order and not, undone and killed."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 import pytest
 
@@ -38,6 +40,10 @@ def states(txn):
 def post(api, gid, what, body=None, wait=None, **kw):
     headers = {"Prefer": "wait=%d" % wait} if wait else {}
     return api.request("POST", "/v1/transactions/%s/%s" % (gid, what), body, headers=headers, **kw)
+
+
+def seconds_of(text):
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def begin(api, gid, **members):
@@ -82,7 +88,7 @@ def test_a_refusal_cancels_all(api, part, gid, answer):
 def test_the_deadline_cancels_a_try_without_an_answer(api, part, gid):
     gate = Gate()
     part.on("account", "try", Answer(200, gate=gate))
-    reply = submit(api, gid, tcc(part, "stock", "account", timeout_ms=300))
+    reply = submit(api, gid, tcc(part, "stock", "account", timeout_ms=1000))
     assert reply["outcome"] == "aborted"
     assert heard(part, gid) == {n: ["try", "cancel"] for n in ("stock", "account")}
 
@@ -228,7 +234,7 @@ def test_initiator_rolls_back(api, part, gid):
 
 
 def test_initiator_goes_away(api, part, gid):
-    begin(api, gid, timeout_ms=300)
+    begin(api, gid, timeout_ms=1000)
     body = json.dumps(part.branch("stock"))
     assert post(api, gid, "branches", body).status == 200
     assert api.ended(gid)["outcome"] == "aborted"
@@ -252,14 +258,17 @@ def test_everybody_who_was_told_that_he_is_in_is_cancelled(api, part, gids):
     """Enlists that race with the deadline."""
     for _ in range(3):
         gid = gids()
-        begin(api, gid, timeout_ms=60)
-        told = []
-        for i in range(40):
+        begin(api, gid, timeout_ms=500)
+        assert post(api, gid, "branches", part.branch("race", "first")).status == 200
+        told = ["first"]
+        soon = api.txn(gid)["deadline_at"]
+        wait_until(lambda at=seconds_of(soon): time.time() > at - 0.04, 10, "the deadline")
+        for i in range(60):
             reply = post(api, gid, "branches", part.branch("race", "b%d" % i))
             if reply.status == 409:
                 break
             told.append("b%d" % i)
-        assert len(told) < 40 and api.ended(gid)["outcome"] == "aborted"
+        assert len(told) <= 60 and api.ended(gid)["outcome"] == "aborted"
         assert {c.headers["Assent-Branch"] for c in part.calls("race", "cancel", gid)} == set(told)
 
 
@@ -327,6 +336,7 @@ def test_seen_in_lists_metrics_and_sql(api, shared, part, gid):
     part.on("stock", "confirm", Answer(503))
     assert submit(api, gid, tcc(part, "stock", labels={"of": "seen"}), wait=1).status \
         == 202
+    shared.wait_state(gid, "confirming")
     found = api.get("/v1/transactions", query={"mode": "tcc", "state": "confirming",
                                                "label.of": "seen"})
     assert [t["gid"] for t in found["transactions"]] == [gid]

@@ -133,8 +133,9 @@ def test_a_peer_without_an_address_is_not_left_out(guard, part, gids):
     stock, account = ("participant.%s = %s" % (n, part.url(u)) for n, u in (
         ("stock", "s"), ("account", "deep/er")))
     daemon = Configured(guard, stock, account).start()
-    hold, body = Gate(), three(part, branches=[{"id": "a", "participant": "stock"},
-                                               {"id": "b", "participant": "account"}])
+    hold, body = Gate(), three(part, branches=[
+        {"id": "a", "participant": "stock", "timeout_ms": AMPLE_MS},
+        {"id": "b", "participant": "account"}])
     part.on("s", "can_commit", Answer(gate=hold), Answer(200))
     gid = gids()
     assert daemon.client.put(gid, body).status == 202
@@ -180,7 +181,7 @@ def test_a_no_before_anybody_has_pre_committed_is_a_decision(api, part, gid, ans
 
 def test_so_is_the_deadline(api, part, gid):
     part.on("account", "can_commit", Answer(503))
-    reply = submit(api, gid, three(part, "stock", "account", timeout_ms=200))
+    reply = submit(api, gid, three(part, "stock", "account", timeout_ms=1000))
     assert reply["outcome"] == "aborted"
     assert heard(part, gid) == {n: ["can_commit", "abort"] for n in ("stock", "account")}
 
@@ -193,7 +194,7 @@ def test_a_no_to_pre_commit_is_an_intent(api, part, gid, answer):
     part.on("account", "abort", Answer(200, gate=gate), Answer(200))
     part.on("stock", "abort", Answer(503), Answer(200, gate=slow), Answer(200))
     api.put(gid, three(part, "stock", "account", branches=[
-        part.branch("stock"), part.branch("account", timeout_ms=AMPLE_MS)]))
+        part.branch(name, timeout_ms=AMPLE_MS) for name in ("stock", "account")]))
     txn = in_state(api, gid, "pre_aborting")
     part.wait_calls(1, "account", "abort")
     assert (txn["outcome"], txn["decided_at"]) == ("pending", None)
@@ -215,7 +216,7 @@ def test_a_no_to_pre_commit_is_an_intent(api, part, gid, answer):
 
 def test_so_is_the_phases_deadline(api, part, gid):
     part.on("account", "pre_commit", Answer(503))
-    reply = submit(api, gid, three(part, "stock", "account", phase_timeout_ms=200))
+    reply = submit(api, gid, three(part, "stock", "account", phase_timeout_ms=500))
     assert reply["outcome"] == "aborted"
     assert "intent" in {op for ops in heard(part, gid).values() for op in ops}
     assert reply["deadline_at"] > reply["created_at"]
@@ -270,7 +271,7 @@ def test_found_committed_while_pre_committing(api, part, gid):
     """No deadline any more: the other one is asked until it has answered."""
     part.on("account", "pre_commit", COMMITTED)
     part.on("stock", "pre_commit", Answer(503))
-    api.put(gid, three(part, "stock", "account", phase_timeout_ms=1000))
+    api.put(gid, three(part, "stock", "account", phase_timeout_ms=2500))
     wait_until(lambda: alerts(api, gid), 15, "an alert")
     wait_until(lambda: "account has committed by itself" in api.txn(gid)["waiting_for"], 15,
                lambda: api.txn(gid))
@@ -399,7 +400,7 @@ def test_killed_with_one_found_committed(fresh, part, gid):
     """It is remembered that no deadline runs: nobody is sent an intent."""
     part.on("a", "pre_commit", COMMITTED, Answer(200))
     part.on("b", "pre_commit", Answer(503))
-    fresh.client.put(gid, three(part, "a", "b", phase_timeout_ms=2000))
+    fresh.client.put(gid, three(part, "a", "b", phase_timeout_ms=10000))
     wait_until(lambda: states(fresh.client.txn(gid))["a"] == "committed", 15, "the finding")
     wait_until(lambda: b"\x04" in bytes(fresh.db.value("SELECT branch_state FROM assent.txn")), 15,
                "its record")

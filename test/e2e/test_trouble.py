@@ -104,7 +104,7 @@ def test_stopped_while_the_database_hangs(fresh):
             fresh.process.terminate()
             wait_until(lambda: "stopping" in fresh.process.stderr(), what="the first signal")
             fresh.process.terminate()
-            assert [w.result(10).status for w in waiting] == [503] * 4
+            assert [w.result(30).status for w in waiting] == [503] * 4
     assert fresh.process.wait(20) == 0, fresh.process.last_lines()
 
 
@@ -277,9 +277,9 @@ def test_full_disk(fresh, part, gid, table, event):
             assert fresh.client.put(gid, two(part)).status == 503
         return fresh.process.stderr().count(": 53100 disk_full" if table == "shard" else
                                             "result: disk_full")
-    wait_until(lambda: failures() >= 4, 10, "failures")
+    wait_until(lambda: failures() >= 4, 30, "failures")
     began = time.monotonic()
-    wait_until(lambda: failures() >= 6, 20, "more failures")
+    wait_until(lambda: failures() >= 6, 40, "more failures")
     assert time.monotonic() - began > 0.5
     fresh.db.query("DROP TRIGGER no_room ON assent.%s" % table)
     wait_until(lambda: fresh.client.get("/readyz").status == 200, 20, "readiness")

@@ -18,16 +18,21 @@ from .wait import wait_until
 
 
 class Gate:
-    """Holds answers back until it is opened."""
+    """Holds answers back until it is opened. `reached` counts who came to it."""
 
     def __init__(self):
         self._event = threading.Event()
+        self.reached = 0
 
     def open(self):
         self._event.set()
 
     def wait(self):
+        self.reached += 1
         self._event.wait(120)
+
+    def wait_reached(self, deadline_s=20):
+        wait_until(lambda: self.reached, deadline_s, "a call to be held back")
 
 
 class Answer:

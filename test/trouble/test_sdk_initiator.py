@@ -114,7 +114,7 @@ def through(shared):
 
 
 def two(gid, mode, ledger, **payload):
-    return (Txn(gid, mode).add("a", ledger.url + "/ledger", payload)
+    return (Txn(gid, mode, 60000).add("a", ledger.url + "/ledger", payload)
             .add("b", ledger.url + "/ledger", payload))
 
 
@@ -133,7 +133,7 @@ def written(ledger, gid):
 ])
 def test_a_lost_answer_to_a_submission(through, ledger, gid, plan, seen):
     initiator, cutter = through(*plan)
-    answer = initiator.submit(two(gid, "2pc", ledger), 200 if plan == ["swallow"] else 20000)
+    answer = initiator.submit(two(gid, "2pc", ledger), 2000 if plan == ["swallow"] else 20000)
     assert (answer.rc, answer.outcome) == (0, "committed"), answer
     assert " ".join(cutter.seen) == seen
     assert written(ledger, gid) == {"prepare": 2}

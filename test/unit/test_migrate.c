@@ -123,11 +123,11 @@ static int migrate_in_child(int *pipe_fd)
 static pid_t hold_the_lock(void)
 {
 	static const char *const text[] = {
-	    "SET statement_timeout = '10s'",
+	    "SET statement_timeout = '60s'",
 	    "SELECT pg_advisory_lock(1634956148, -1)",
 	    WAIT_FOR_ALL,
 	};
-	int64_t deadline_us = clock_mono_us() + 10000000;
+	int64_t deadline_us = clock_mono_us() + 60000000;
 	pid_t pid = fork();
 
 	assert_true(pid >= 0);
