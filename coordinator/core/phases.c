@@ -174,6 +174,30 @@ void phase_disobeyed(struct txn *t, const struct event *ev, enum branch_state st
 	phase_go_on(t, ev, fx);
 }
 
+int phase_commit_done(struct txn *t, const struct event *ev, struct effects *fx)
+{
+	phase_obeyed(t, ev, BRANCH_COMMITTED, TXN_COMMITTED, fx);
+	return 0;
+}
+
+int phase_commit_contradicted(struct txn *t, const struct event *ev, struct effects *fx)
+{
+	phase_disobeyed(t, ev, BRANCH_HEURISTIC_ABORTED, fx);
+	return 0;
+}
+
+int phase_abort_done(struct txn *t, const struct event *ev, struct effects *fx)
+{
+	phase_obeyed(t, ev, BRANCH_ABORTED, TXN_ABORTED, fx);
+	return 0;
+}
+
+int phase_abort_contradicted(struct txn *t, const struct event *ev, struct effects *fx)
+{
+	phase_disobeyed(t, ev, BRANCH_HEURISTIC_COMMITTED, fx);
+	return 0;
+}
+
 int phase_ignore(struct txn *t, const struct event *ev, struct effects *fx)
 {
 	(void)t, (void)ev, (void)fx;

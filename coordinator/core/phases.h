@@ -49,6 +49,8 @@ step_fn phase_ignore; /* repeated or early: legal, no change */
 step_fn phase_reject; /* too late, or the driver judged by the wrong column */
 step_fn phase_working, phase_vote_unknown;
 step_fn phase_decided_unknown, phase_decided_contract, phase_decided_work, phase_decided_resume;
+step_fn phase_commit_done, phase_commit_contradicted; /* the answers to a decided commit, */
+step_fn phase_abort_done, phase_abort_contradicted;   /* and to all that undoes */
 step_fn phase_mixed_resume;
 
 /* The first invariant that does not hold, in words; NULL when all hold. */

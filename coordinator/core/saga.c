@@ -182,18 +182,6 @@ static int running_timer(struct txn *t, const struct event *ev, struct effects *
 	return 0;
 }
 
-static int compensating_done(struct txn *t, const struct event *ev, struct effects *fx)
-{
-	phase_obeyed(t, ev, BRANCH_ABORTED, TXN_ABORTED, fx);
-	return 0;
-}
-
-static int compensating_committed(struct txn *t, const struct event *ev, struct effects *fx)
-{
-	phase_disobeyed(t, ev, BRANCH_HEURISTIC_COMMITTED, fx);
-	return 0;
-}
-
 /* Every cell is written: `ignore` is a decision, NULL would be an oversight. */
 /* clang-format off */
 static step_fn *const table[TXN_STATE_MAX][EV_TYPE_MAX] = {
@@ -207,7 +195,7 @@ static step_fn *const table[TXN_STATE_MAX][EV_TYPE_MAX] = {
 	},
 	[TXN_COMPENSATING] = {
 		[EV_YES] = phase_reject, [EV_READ_ONLY] = phase_reject, [EV_NO] = phase_reject,
-		[EV_DONE] = compensating_done, [EV_FOUND_COMMITTED] = compensating_committed, [EV_FOUND_ABORTED] = compensating_done,
+		[EV_DONE] = phase_abort_done, [EV_FOUND_COMMITTED] = phase_abort_contradicted, [EV_FOUND_ABORTED] = phase_abort_done,
 		[EV_WORKING] = phase_working, [EV_UNKNOWN] = phase_decided_unknown, [EV_CONTRACT] = phase_decided_contract,
 		[EV_TIMER] = phase_decided_work, [EV_RESUME] = phase_decided_resume,
 		PHASE_CLOSED,

@@ -234,18 +234,6 @@ static int confirming_contract(struct txn *t, const struct event *ev, struct eff
 	return t->undo_confirms ? try_once_more(t, ev, fx) : phase_decided_contract(t, ev, fx);
 }
 
-static int cancelling_done(struct txn *t, const struct event *ev, struct effects *fx)
-{
-	phase_obeyed(t, ev, BRANCH_ABORTED, TXN_ABORTED, fx);
-	return 0;
-}
-
-static int cancelling_committed(struct txn *t, const struct event *ev, struct effects *fx)
-{
-	phase_disobeyed(t, ev, BRANCH_HEURISTIC_COMMITTED, fx);
-	return 0;
-}
-
 /* Every cell is written: `ignore` is a decision, NULL would be an oversight. */
 /* clang-format off */
 static step_fn *const table[TXN_STATE_MAX][EV_TYPE_MAX] = {
@@ -266,7 +254,7 @@ static step_fn *const table[TXN_STATE_MAX][EV_TYPE_MAX] = {
 	},
 	[TXN_CANCELLING] = {
 		[EV_YES] = phase_reject, [EV_READ_ONLY] = phase_reject, [EV_NO] = phase_reject,
-		[EV_DONE] = cancelling_done, [EV_FOUND_COMMITTED] = cancelling_committed, [EV_FOUND_ABORTED] = cancelling_done,
+		[EV_DONE] = phase_abort_done, [EV_FOUND_COMMITTED] = phase_abort_contradicted, [EV_FOUND_ABORTED] = phase_abort_done,
 		[EV_WORKING] = phase_working, [EV_UNKNOWN] = phase_decided_unknown, [EV_CONTRACT] = phase_decided_contract,
 		[EV_TIMER] = phase_decided_work, [EV_RESUME] = phase_decided_resume,
 		PHASE_CLOSED,

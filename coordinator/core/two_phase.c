@@ -190,30 +190,6 @@ static int preparing_timer(struct txn *t, const struct event *ev, struct effects
 	return 0;
 }
 
-static int committing_done(struct txn *t, const struct event *ev, struct effects *fx)
-{
-	phase_obeyed(t, ev, BRANCH_COMMITTED, TXN_COMMITTED, fx);
-	return 0;
-}
-
-static int committing_aborted(struct txn *t, const struct event *ev, struct effects *fx)
-{
-	phase_disobeyed(t, ev, BRANCH_HEURISTIC_ABORTED, fx);
-	return 0;
-}
-
-static int aborting_done(struct txn *t, const struct event *ev, struct effects *fx)
-{
-	phase_obeyed(t, ev, BRANCH_ABORTED, TXN_ABORTED, fx);
-	return 0;
-}
-
-static int aborting_committed(struct txn *t, const struct event *ev, struct effects *fx)
-{
-	phase_disobeyed(t, ev, BRANCH_HEURISTIC_COMMITTED, fx);
-	return 0;
-}
-
 /* A single branch has settled the matter, in one phase or before its barrier: its word is the
  * decision, and nothing about it is heuristic. */
 static void settled(struct txn *t, enum branch_state state, struct effects *fx)
@@ -286,14 +262,14 @@ static step_fn *const table[TXN_STATE_MAX][EV_TYPE_MAX] = {
 	},
 	[TXN_COMMITTING] = {
 		[EV_YES] = phase_reject, [EV_READ_ONLY] = phase_reject, [EV_NO] = phase_reject,
-		[EV_DONE] = committing_done, [EV_FOUND_COMMITTED] = committing_done, [EV_FOUND_ABORTED] = committing_aborted,
+		[EV_DONE] = phase_commit_done, [EV_FOUND_COMMITTED] = phase_commit_done, [EV_FOUND_ABORTED] = phase_commit_contradicted,
 		[EV_WORKING] = phase_working, [EV_UNKNOWN] = phase_decided_unknown, [EV_CONTRACT] = phase_decided_contract,
 		[EV_TIMER] = phase_decided_work, [EV_RESUME] = phase_decided_resume,
 		PHASE_CLOSED,
 	},
 	[TXN_ABORTING] = {
 		[EV_YES] = phase_reject, [EV_READ_ONLY] = phase_reject, [EV_NO] = phase_reject,
-		[EV_DONE] = aborting_done, [EV_FOUND_COMMITTED] = aborting_committed, [EV_FOUND_ABORTED] = aborting_done,
+		[EV_DONE] = phase_abort_done, [EV_FOUND_COMMITTED] = phase_abort_contradicted, [EV_FOUND_ABORTED] = phase_abort_done,
 		[EV_WORKING] = phase_working, [EV_UNKNOWN] = phase_decided_unknown, [EV_CONTRACT] = phase_decided_contract,
 		[EV_TIMER] = phase_decided_work, [EV_RESUME] = phase_decided_resume,
 		PHASE_CLOSED,
