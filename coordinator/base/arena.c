@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ALIGN     alignof(max_align_t)
-#define BLOCK_MIN 1024 /* a transaction of two small branches fits in one block */
+#define ALIGN       alignof(max_align_t)
+#define BLOCK_FIRST 1024 /* a transaction of two small branches fits in it */
+#define BLOCK_MORE  512  /* what it outgrows that by is little */
 
 struct arena_block {
 	struct arena_block *next;
@@ -37,7 +38,7 @@ void arena_release(struct arena *a)
  * the head still has room for others. */
 static struct arena_block *block_for(struct arena *a, size_t n)
 {
-	size_t cap = n > BLOCK_MIN / 2 ? n : BLOCK_MIN;
+	size_t usual = a->head ? BLOCK_MORE : BLOCK_FIRST, cap = n > usual / 2 ? n : usual;
 	struct arena_block *b = calloc(1, sizeof *b + cap);
 
 	if (!b)

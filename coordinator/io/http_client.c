@@ -27,11 +27,12 @@ struct http_call {
 	struct list link;      /* then on the client's list */
 	struct heap_node deadline;
 	int64_t timeout_us, until_us; /* as in the spec */
-	struct transfer *transfer;
-	void (*started)(void *ctx);
+	struct transfer *transfer;    /* while it is active */
+	int (*fill)(void *ctx, const char *url, struct http_content *out);
 	http_result_fn *fn;
 	void *ctx;
 	struct http_result result;
+	char url[];
 };
 
 struct http_client {
@@ -92,6 +93,40 @@ static void deadline_begin(struct http_call *call, int64_t now_us)
 		deadlines_arm(c);
 }
 
+/* Headers come from clients; a line break in one would be a header of their making. */
+static bool headers_sane(const struct http_content *content)
+{
+	for (size_t i = 0; i < content->n_header; i++)
+		if (strchr(content->header[i], '\r') != NULL ||
+		    strchr(content->header[i], '\n') != NULL)
+			return false;
+	return true;
+}
+
+static int call_start(struct http_call *call)
+{
+	struct http_content content = {0};
+	int err = call->fill(call->ctx, call->url, &content);
+
+	if (err != 0)
+		return err;
+	if (!headers_sane(&content))
+		return ERR_IO;
+	call->transfer = transfer_new(call->client->transfers, &(struct transfer_spec){
+	                                                           .owner = call,
+	                                                           .url = call->url,
+	                                                           .header = content.header,
+	                                                           .n_header = content.n_header,
+	                                                           .body = content.body,
+	                                                           .len = content.len,
+	                                                       });
+	if (call->transfer == NULL)
+		return ERR_NOMEM;
+	call->result.started_us = clock_mono_us();
+	deadline_begin(call, call->result.started_us);
+	return transfer_start(call->transfer);
+}
+
 /* Fills the peer's places. A call that cannot start gives its place back. */
 static void peer_pump(struct http_client *c, struct peer *p)
 {
@@ -103,11 +138,7 @@ static void peer_pump(struct http_client *c, struct peer *p)
 		if (slot == NULL)
 			return;
 		call = container_of(slot, struct http_call, slot);
-		call->result.started_us = clock_mono_us();
-		deadline_begin(call, call->result.started_us);
-		if (call->started)
-			call->started(call->ctx);
-		err = transfer_start(call->transfer);
+		err = call_start(call);
 		if (err == 0)
 			continue;
 		p = peers_leave(&c->peers, slot);
@@ -190,41 +221,22 @@ static void deliver_run(void *ctx)
 
 /* --- calls --- */
 
-/* Headers come from clients; a line break in one would be a header of their making. */
-static bool headers_sane(const struct http_call_spec *spec)
-{
-	for (size_t i = 0; i < spec->n_header; i++)
-		if (strchr(spec->header[i], '\r') != NULL || strchr(spec->header[i], '\n') != NULL)
-			return false;
-	return true;
-}
-
 static struct http_call *call_new(struct http_client *c, const struct http_call_spec *spec)
 {
+	size_t size = strlen(spec->url) + 1;
 	struct http_call *call;
 
 	if (heap_reserve(&c->deadlines, c->n_call + 1) != 0)
 		return NULL;
-	call = calloc(1, sizeof(*call));
+	call = calloc(1, sizeof(*call) + size);
 	if (call == NULL)
 		return NULL;
-	call->transfer = transfer_new(c->transfers, &(struct transfer_spec){
-	                                                .owner = call,
-	                                                .url = spec->url,
-	                                                .header = spec->header,
-	                                                .n_header = spec->n_header,
-	                                                .body = spec->body,
-	                                                .len = spec->len,
-	                                            });
-	if (call->transfer == NULL) {
-		free(call);
-		return NULL;
-	}
+	memcpy(call->url, spec->url, size);
 	c->n_call++;
 	call->client = c;
 	list_init(&call->link);
 	list_init(&call->slot.link);
-	call->started = spec->started;
+	call->fill = spec->fill;
 	call->fn = spec->fn;
 	call->ctx = spec->ctx;
 	return call;
@@ -241,7 +253,7 @@ struct http_call *http_client_call(struct http_client *c, const struct http_call
 		return NULL;
 	call->slot.since_us = now_us;
 	err = ERR_INVALID;
-	if (headers_sane(spec) && (spec->peer != NULL || strstr(spec->url, "://") != NULL))
+	if (spec->peer != NULL || strstr(spec->url, "://") != NULL)
 		err = peers_enter(&c->peers, spec->peer != NULL ? spec->peer : spec->url, &share,
 		                  spec->urgent, &call->slot);
 	if (err != 0) {

@@ -47,22 +47,28 @@ struct http_result {
 /* Called exactly once per call, never from inside http_client_call; the call is gone after. */
 typedef void http_result_fn(void *ctx, const struct http_result *result);
 
-struct http_call_spec {
-	const char *url;
-	const char *peer;     /* a name without "://": whose queue it takes; NULL: by the URL */
-	unsigned concurrency; /* of that peer, from this call on, at least 2; 0: the client's */
-	unsigned queue_max;   /* likewise */
+/* What is sent. */
+struct http_content {
 	const char *const *header; /* "Name: value", n_header of them; copied */
 	size_t n_header;
 	const char *body; /* borrowed until the callback or the cancel */
 	size_t len;
-	int64_t timeout_us; /* from now on, waiting in the queue included */
+};
+
+struct http_call_spec {
+	const char *url;      /* copied */
+	const char *peer;     /* a name without "://": whose queue it takes; NULL: by the URL */
+	unsigned concurrency; /* of that peer, from this call on, at least 2; 0: the client's */
+	unsigned queue_max;   /* likewise */
+	int64_t timeout_us;   /* from now on, waiting in the queue included */
 	/* Monotonic; not 0: it may wait until then, timeout_us counts from when it leaves the queue, and
 	 * then it is over in any case. */
 	int64_t until_us;
 	bool urgent;
-	void (*started)(
-	    void *ctx); /* it left the queue, perhaps inside http_client_call; or NULL */
+	/* It leaves the queue, perhaps inside http_client_call: what is to be sent to `url`. What waits
+	 * takes no memory for that, and says what is true when it is sent. An error is the call's end
+	 * (ERR_TIMEOUT etc. as in the result, or the caller's own). May not call the client. */
+	int (*fill)(void *ctx, const char *url, struct http_content *out);
 	http_result_fn *fn;
 	void *ctx;
 };

@@ -22,6 +22,9 @@ static const char *const own_headers[] = {
     "Trailer", "Keep-Alive",      "Proxy-Connection", NULL,
 };
 
+/* Most branches have none, and share this. */
+static const char *const no_op_url[OP_MAX];
+
 /* registry_check for what may be a name, registry_check_url for an operation's address. */
 typedef int address_check_fn(const struct registry *r, const char *s, size_t len, char *why,
                              size_t size);
@@ -72,7 +75,7 @@ static enum problem read_ops(struct decoder *d, const struct json_value *branch,
                              struct branch_spec *out)
 {
 	const struct json_value *ops = json_member(branch, "ops");
-	const char *op_members[OP_MAX + 2];
+	const char *op_members[OP_MAX + 2], **url;
 	size_t path_len = strlen(d->path);
 	enum txn_op op[OP_MAX];
 	enum problem p;
@@ -83,18 +86,21 @@ static enum problem read_ops(struct decoder *d, const struct json_value *branch,
 	p = decoder_expect_type(d, ops, JSON_T_OBJECT, "ops");
 	if (p)
 		return p;
+	url = arena_alloc(d->arena, OP_MAX * sizeof(*url));
+	if (!url)
+		return decoder_out_of_memory(d);
+	out->op_url = url;
 	assert(path_len + sizeof "/ops" <= sizeof d->path);
 	memcpy(d->path + path_len, "/ops", sizeof "/ops");
 	n = list_ops(mode, op_members, op);
 	p = decoder_check_members(d, ops, op_members);
 	for (size_t i = 0; i < n && p == PROBLEM_NONE; i++) {
 		if (json_member(ops, op_members[i]))
-			p = read_address(d, ops, op_members[i], registry_check_url,
-			                 &out->op_url[op[i]]);
+			p = read_address(d, ops, op_members[i], registry_check_url, &url[op[i]]);
 	}
 	if (p == PROBLEM_NONE && op_members[n] && json_member(ops, op_members[n]))
 		p = read_address(d, ops, op_members[n], registry_check_url, &out->status_url);
-	out->op_url[OP_PRE_ABORT] = out->op_url[OP_ABORT];
+	url[OP_PRE_ABORT] = url[OP_ABORT];
 	d->path[path_len] = '\0';
 	return p;
 }
@@ -152,6 +158,7 @@ enum problem branch_decode(struct decoder *d, const struct json_value *v,
 	int64_t timeout_ms = 3000;
 	enum problem p;
 
+	b->op_url = no_op_url;
 	p = decoder_expect_type(d, v, JSON_T_OBJECT, NULL);
 	if (p == PROBLEM_NONE)
 		p = decoder_check_members(d, v, branch_members);

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "node/gtx.h"
 #include "node/node.h"
 #include "node/secret.h"
 
@@ -194,6 +195,8 @@ int call_head_build(struct call_head *h, struct gtx *g, const struct action *act
 {
 	int rc;
 
+	h->n = 0;
+	buf_reset(&h->text);
 	buf_reserve(&h->text, HEADER_ROOM);
 	rc = add_headers(h, g, act);
 	if (rc < 0)

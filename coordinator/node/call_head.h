@@ -1,14 +1,17 @@
 /*
  * call_head.h - where a call goes, and the lines of its head.
  *
- * Calling sequence: call_url, then call_head_build with a head that is {0}, then call_head_release,
- * also after a failure. The lines live until then.
+ * Calling sequence: call_url; when the call is sent call_head_build, any number of times with one head,
+ * whose memory is used again. The lines live until the next one, or call_head_release.
  */
 #ifndef NODE_CALL_HEAD_H
 #define NODE_CALL_HEAD_H
 
 #include "base/buf.h"
-#include "node/gtx.h"
+#include "node/submission.h"
+
+struct gtx;
+struct secret_keys;
 
 #define CALL_HEADER_MAX (20 + BRANCH_HEADER_MAX)
 

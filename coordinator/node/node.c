@@ -210,6 +210,7 @@ void node_release(struct node *n)
 	pg_free(n->lists.pg);
 	retention_close(n);
 	http_client_free(n->client);
+	call_head_release(&n->head);
 	timers_retire(&n->timers, &n->retry);
 	timers_release(&n->timers);
 	map_release(&n->txns);

@@ -17,6 +17,7 @@
 #include "io/loop.h"
 #include "io/pg.h"
 #include "node/admission.h"
+#include "node/call_head.h"
 #include "node/census.h"
 #include "node/config.h"
 #include "node/lists.h"
@@ -49,6 +50,7 @@ struct node {
 	struct http_client *client;
 	struct map txns; /* struct gtx by gid */
 	struct list failed_calls;
+	struct call_head head; /* of the call that is being sent */
 	struct metrics metrics;
 	struct census census;
 	struct admission admission;

@@ -28,10 +28,11 @@ struct call {
 	enum txn_op op;
 	bool one_phase;
 	uint32_t attempt;
-	int err;          /* for failed calls */
-	bool decided;     /* nothing but this call's success ends the transaction */
-	struct buf built; /* the body, when it is made of results */
+	int err;      /* for failed calls */
+	bool decided; /* nothing but this call's success ends the transaction */
 	bool started;
+	int64_t timeout_us;
+	struct buf built; /* the body, when it is made of results */
 	struct peer_stat *peer;
 	struct http_call *http;
 };
@@ -139,14 +140,19 @@ void participant_read_member(const char *body, size_t len, const char *name, cha
 		(void)snprintf(out, size, "%s", rc == ERR_NOTFOUND ? "" : "?");
 }
 
-/* A later step is built from this answer, if it is the one that the core waits for. */
-static bool is_wanted(const struct call *call, const struct event *ev)
+/* The core waits for its answer; else it would be dropped. */
+static bool counts(const struct call *call)
 {
 	const struct branch *b = &call->gtx->txn.branch[call->branch];
 
-	return b->wanted && call->op == OP_ACTION &&
-	       (ev->type == EV_YES || ev->type == EV_READ_ONLY) && b->in_call &&
-	       b->op == call->op && b->attempt == call->attempt;
+	return b->in_call && b->op == call->op && b->attempt == call->attempt;
+}
+
+/* A later step is built from this answer. */
+static bool is_wanted(const struct call *call, const struct event *ev)
+{
+	return call->gtx->txn.branch[call->branch].wanted && call->op == OP_ACTION &&
+	       (ev->type == EV_YES || ev->type == EV_READ_ONLY) && counts(call);
 }
 
 static void free_call(struct call *call)
@@ -155,6 +161,14 @@ static void free_call(struct call *call)
 	list_remove(&call->failed);
 	buf_release(&call->built);
 	free(call);
+}
+
+/* It has no answer that anybody should hear of. */
+static void drop(struct call *call)
+{
+	call->peer->n_decided -= call->decided;
+	peer_call_dropped(call->peer, call->started);
+	free_call(call);
 }
 
 static void conclude(struct call *call, const struct http_result *r)
@@ -208,19 +222,16 @@ static void conclude(struct call *call, const struct http_result *r)
 static void on_result(void *ctx, const struct http_result *result)
 {
 	struct call *call = ctx;
+	struct gtx *g = call->gtx;
 
 	call->http = NULL;
+	if (call->err == ERR_CANCELLED) {
+		drop(call);
+		park_consider(g);
+		return;
+	}
 	crash_point(CRASH_CALL_REPLIED);
 	conclude(call, result);
-}
-
-static void on_started(void *ctx)
-{
-	struct call *call = ctx;
-
-	call->started = true;
-	peer_call_started(call->peer);
-	crash_point(CRASH_CALL_STARTED);
 }
 
 /* The reply event must not come from inside the step that asked for the call. */
@@ -257,60 +268,93 @@ static unsigned queue_max_of(const struct gtx *g, const struct registry_entry *o
 	                                 : (unsigned)g->node->config->participant_queue_max;
 }
 
-static int start(struct call *call, const struct action *act, const char *url, size_t len)
+/* The payload that its author wrote, or built from what others have answered. */
+static int fill_body(struct call *call, struct http_content *out)
 {
 	struct gtx *g = call->gtx;
-	const struct branch_spec *b = &g->spec.branch[act->branch];
-	struct call_head head = {.text = BUF_INIT};
-	const struct registry *registry = g->node->config->registry;
-	const struct registry_entry *owner;
-	const struct secret_keys *keys;
-	const char *body = b->payload ? b->payload : "";
-	size_t body_len = b->payload_len;
+	const struct branch_spec *b = &g->spec.branch[call->branch];
 	char why[160];
 	int rc;
 
-	if (b->built) {
-		rc = template_render(&g->spec, act->branch, g->result, &call->built, why,
-		                     sizeof why);
-		if (template_failed(rc))
-			log_warn(g->gid, "branch %s is not called: %s", b->id, why);
-		if (rc < 0)
-			return rc;
-		body = call->built.data;
-		body_len = call->built.len;
-	}
+	out->body = b->payload ? b->payload : "";
+	out->len = b->payload_len;
+	if (!b->built)
+		return 0;
+	rc = template_render(&g->spec, call->branch, g->result, &call->built, why, sizeof why);
+	if (template_failed(rc))
+		log_warn(g->gid, "branch %s is not called: %s", b->id, why);
+	out->body = call->built.data;
+	out->len = call->built.len;
+	return rc;
+}
+
+static int fill_head(struct call *call, const char *url, struct http_content *out)
+{
+	struct gtx *g = call->gtx;
+	const struct branch_spec *b = &g->spec.branch[call->branch];
+	const struct registry *registry = g->node->config->registry;
+	const struct registry_entry *owner = registry_owner(registry, b->participant, url);
+	struct call_head *head = &g->node->head;
+	const struct action act = {
+	    .type = ACT_CALL,
+	    .branch = call->branch,
+	    .op = call->op,
+	    .one_phase = call->one_phase,
+	    .attempt = call->attempt,
+	    .timeout_us = call->timeout_us,
+	};
+	char why[160];
+	int rc;
+
 	/* The list may have changed since the submission was accepted. */
-	rc = registry_check_url(registry, url, len, why, sizeof why);
-	if (rc < 0) {
+	if (registry_check_url(registry, url, strlen(url), why, sizeof why) < 0) {
 		log_warn(g->gid, "branch %s is not called: %s", b->id, why);
 		return ERR_DENIED;
 	}
-	owner = registry_owner(registry, b->participant, url);
-	keys = owner && owner->keys ? owner->keys : g->node->config->signing_keys;
-	rc = call_head_build(&head, g, act, keys, body, body_len);
-	if (rc == 0) {
-		call->http = http_client_call(
-		    g->node->client, &(struct http_call_spec){
-		                         .url = url,
-		                         .peer = owner ? owner->name : NULL,
-		                         .concurrency = concurrency_of(g, owner),
-		                         .queue_max = queue_max_of(g, owner),
-		                         .header = head.line,
-		                         .n_header = head.n,
-		                         .body = body,
-		                         .len = body_len,
-		                         .timeout_us = act->timeout_us,
-		                         .until_us = txn_timed(&g->txn) ? g->txn.deadline_us : 0,
-		                         .urgent = !txn_op_votes(act->op, act->one_phase),
-		                         .started = on_started,
-		                         .fn = on_result,
-		                         .ctx = call,
-		                     });
-		rc = call->http ? 0 : ERR_NOMEM;
-	}
-	call_head_release(&head);
+	rc = call_head_build(head, g, &act,
+	                     owner && owner->keys ? owner->keys : g->node->config->signing_keys,
+	                     out->body, out->len);
+	out->header = head->line;
+	out->n_header = head->n;
 	return rc;
+}
+
+/* It may have waited for long: what nobody counts any more is not asked for. */
+static int fill(void *ctx, const char *url, struct http_content *out)
+{
+	struct call *call = ctx;
+
+	call->err = counts(call) ? fill_body(call, out) : ERR_CANCELLED;
+	if (call->err == 0)
+		call->err = fill_head(call, url, out);
+	if (call->err < 0)
+		return call->err;
+	call->started = true;
+	peer_call_started(call->peer);
+	crash_point(CRASH_CALL_STARTED);
+	return 0;
+}
+
+static int start(struct call *call, const char *url)
+{
+	struct gtx *g = call->gtx;
+	const struct registry_entry *owner = registry_owner(
+	    g->node->config->registry, g->spec.branch[call->branch].participant, url);
+
+	call->http = http_client_call(g->node->client,
+	                              &(struct http_call_spec){
+	                                  .url = url,
+	                                  .peer = owner ? owner->name : NULL,
+	                                  .concurrency = concurrency_of(g, owner),
+	                                  .queue_max = queue_max_of(g, owner),
+	                                  .timeout_us = call->timeout_us,
+	                                  .until_us = txn_timed(&g->txn) ? g->txn.deadline_us : 0,
+	                                  .urgent = !txn_op_votes(call->op, call->one_phase),
+	                                  .fill = fill,
+	                                  .fn = on_result,
+	                                  .ctx = call,
+	                              });
+	return call->http ? 0 : ERR_NOMEM;
 }
 
 /* `url` is NULL when there is none. */
@@ -356,13 +400,14 @@ void participant_call(struct gtx *g, const struct action *act)
 	call->op = act->op;
 	call->one_phase = act->one_phase;
 	call->attempt = act->attempt;
+	call->timeout_us = act->timeout_us;
 	g->note[act->branch].n_call++;
 	rc = call_url(&url, g, &g->spec.branch[act->branch], act->op);
 	ask(call, rc == 0 && !url.failed ? url.data : NULL);
 	if (rc == 0 && would_wait_in_vain(call))
 		rc = ERR_LIMIT;
 	if (rc == 0)
-		rc = url.failed ? ERR_NOMEM : start(call, act, url.data, url.len);
+		rc = url.failed ? ERR_NOMEM : start(call, url.data);
 	if (rc < 0)
 		fail_later(call, rc);
 	buf_release(&url);
@@ -372,14 +417,15 @@ void participant_cancel(struct gtx *g)
 {
 	struct list *link;
 
+	/* The place that one of them gives back is for no other of them. */
+	LIST_FOR_EACH_SAFE (each, &g->call)
+		container_of(each, struct call, link)->attempt = 0;
 	while ((link = list_pop(&g->call))) {
 		struct call *call = container_of(link, struct call, link);
 
-		call->peer->n_decided -= call->decided;
-		peer_call_dropped(call->peer, call->started);
 		if (call->http)
 			http_call_cancel(call->http);
-		free_call(call);
+		drop(call);
 	}
 	for (unsigned i = 0; g->note && i < g->spec.n_branch; i++)
 		peer_wait_end(&g->note[i].wait);

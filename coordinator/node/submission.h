@@ -31,11 +31,11 @@ struct submission_pair {
 
 struct branch_spec {
 	const char *id;
-	const char *participant;    /* as the client wrote it: a name or an address */
-	const char *op_url[OP_MAX]; /* explicit addresses; NULL: participant/op */
-	const char *status_url;     /* 3pc: the same for its peers */
-	bool waits;                 /* 3pc: "on_timeout": "wait" */
-	const char *payload;        /* bytes as they came; NULL for none */
+	const char *participant;   /* as the client wrote it: a name or an address */
+	const char *const *op_url; /* OP_MAX explicit addresses; NULL: participant/op */
+	const char *status_url;    /* 3pc: the same for its peers */
+	bool waits;                /* 3pc: "on_timeout": "wait" */
+	const char *payload;       /* bytes as they came; NULL for none */
 	size_t payload_len;
 	int64_t timeout_us;
 	uint64_t after; /* bit per branch that answers first, directly or not */

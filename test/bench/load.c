@@ -235,20 +235,31 @@ static void submit(struct client *c, int64_t due_us)
 	send_step(c);
 }
 
-static void send_step(struct client *c)
+static int fill(void *ctx, const char *url, struct http_content *out)
 {
 	static const char *const header[] = {"Content-Type: application/json", "Prefer: wait=30"};
+	const struct client *c = ctx;
+
+	(void)url;
+	*out = (struct http_content){
+	    .header = header,
+	    .n_header = c->load->no_wait || !is_last(c) ? 1 : 2,
+	    .body = c->body.data,
+	    .len = c->body.len,
+	};
+	return 0;
+}
+
+static void send_step(struct client *c)
+{
 	struct load *l = c->load;
 	struct http_call *call;
 
 	put_request(c);
 	call = http_client_call(l->http, &(struct http_call_spec){
 	                                     .url = c->url.data,
-	                                     .header = header,
-	                                     .n_header = l->no_wait || !is_last(c) ? 1 : 2,
-	                                     .body = c->body.data,
-	                                     .len = c->body.len,
 	                                     .timeout_us = 60000000,
+	                                     .fill = fill,
 	                                     .fn = on_answer,
 	                                     .ctx = c,
 	                                 });

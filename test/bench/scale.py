@@ -267,7 +267,7 @@ def row_in_flight(guard, args):
                       lambda: measure(many, 64, args.seconds, parts.urls))
     result["in_flight"] = many.client.metric("assent_transactions_in_flight")
     result["kib_each"] = grown / n
-    return result, [("x_cpu", ">=", 0.95), ("kib_each", "<=", 4.2)]
+    return result, [("x_cpu", ">=", 0.95), ("kib_each", "<=", 4)]
 
 
 # --- burst ---

@@ -210,6 +210,33 @@ def test_limits_belong_to_the_name(guard, part, gids):
         assert daemon.client.ended(gid)["outcome"] == "committed"
 
 
+def test_no_vote_is_asked_for_after_the_decision(guard, part, gids):
+    """It waited for a place while its transaction was rolled back: that call is not made, and
+    those behind it are."""
+    hold, far = Gate(), Gate()
+    part.on("slow", "prepare", Answer(gate=hold))
+    part.on("far", "rollback", Answer(gate=far))
+    part.on("no", "prepare", Answer(409))
+    daemon = Configured(guard, "participant.slow = %s concurrency=2" % part.url("slow"),
+                        "participant.far = " + part.url("far"),
+                        "participant.no = " + part.url("no")).start()
+    first, refused, last = [gids() for _ in range(3)]
+    daemon.client.put(first, body(named("slow"), named("far", "b")))
+    part.wait_calls(1, "slow", "prepare")
+    daemon.client.put(refused, body(named("slow"), named("no", "b"), named("far", "c")))
+    part.wait_calls(1, "slow", "rollback")
+    part.wait_calls(1, "far", "rollback")
+    daemon.client.put(last, body(named("slow"), named("far", "b")))
+    hold.open()
+    for gid in (first, last):
+        assert daemon.client.ended(gid)["outcome"] == "committed"
+    assert [c.op for c in part.calls("slow") if c.headers["Assent-Gid"] == refused] == ["rollback"]
+    far.open()
+    assert daemon.client.ended(refused)["outcome"] == "aborted"
+    made = daemon.client.get("/v1/transactions/%s/history" % refused)["attempts"]
+    assert [a["op"] for a in made if a["branch"] == "a"] == ["rollback"]
+
+
 def test_reload(guard, part, gids):
     daemon = Configured(guard, "participant_allow = http://127.0.0.1:1").start()
 

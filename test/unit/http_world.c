@@ -137,25 +137,37 @@ static void result_keep(void *ctx, const struct http_result *r)
 	}
 }
 
+static int content_fill(void *ctx, const char *url, struct http_content *out)
+{
+	static const char *const header[] = {"Content-Type: text/plain", "Assent-Gid: g1"};
+	const struct tag *tag = ctx;
+
+	assert_non_null(strstr(url, "://"));
+	*out = (struct http_content){
+	    .header = header,
+	    .n_header = 2,
+	    .body = tag->text,
+	    .len = tag->text != NULL ? strlen(tag->text) : 0,
+	};
+	return tag->refused;
+}
+
 void world_call_to(struct tag *tag, const char *base, const char *path, const char *body,
                    bool urgent, int timeout_ms)
 {
-	static const char *const header[] = {"Content-Type: text/plain", "Assent-Gid: g1"};
 	char url[512];
 	struct http_call_spec spec = {
 	    .url = url,
-	    .header = header,
-	    .n_header = 2,
-	    .body = body,
-	    .len = body != NULL ? strlen(body) : 0,
 	    .timeout_us = (int64_t)timeout_ms * 1000,
 	    .until_us = tag->until_us,
 	    .urgent = urgent,
+	    .fill = content_fill,
 	    .fn = result_keep,
 	    .ctx = tag,
 	};
 	unsigned before = tag->w->n_result;
 
+	tag->text = body;
 	snprintf(url, sizeof(url), "%s%s", base, path);
 	tag->call = http_client_call(tag->w->client, &spec);
 	assert_non_null(tag->call);

@@ -54,6 +54,8 @@ struct tag {
 	char letter;
 	struct http_call *call;
 	struct tag *cancels; /* from inside the callback */
+	const char *text;    /* of its body; lives as long as the call */
+	int refused;         /* when it is to be sent; 0: it is */
 };
 
 void world_call(struct tag *tag, const char *path, const char *body);

@@ -129,114 +129,6 @@ static void test_burst(void **state)
 	assert_true(world_idle(w));
 }
 
-static void test_urgent_overtakes(void **state)
-{
-	struct world *w = *state;
-	struct tag tag[8];
-	static const char *const path[] = {"/hold1", "/hold2", "/hold3", "/hold4",
-	                                   "/hold5", "/holdU", "/holdV"};
-	struct http_client_stats stats;
-
-	/* Four places, one of them for urgent calls only. */
-	for (int i = 0; i < 7; i++) {
-		tag[i] = (struct tag){.w = w};
-		world_call_to(&tag[i], w->url, path[i], "x", i >= 5, 5000);
-	}
-	loop_until_count(w->loop, &w->n_held, 4);
-	http_client_stats(w->client, &stats);
-	assert_int_equal(stats.n_active, 4);
-	assert_int_equal(stats.n_queued, 3);
-	assert_int_equal(stats.n_peer, 1);
-	assert_non_null(strchr(w->order, 'U'));
-	assert_null(strchr(w->order, '4'));
-	/* One answer: its place goes to the second urgent call, though two came before it. */
-	http_request_reply(w->held[0], 200, NULL, "x", 1, NULL, 0);
-	w->held[0] = w->held[3];
-	w->n_held = 3;
-	loop_until_count(w->loop, &w->n_held, 4);
-	assert_int_equal(w->order[4], 'V');
-	world_release(w);
-	loop_until_count(w->loop, &w->n_held, 2);
-	assert_non_null(strchr(w->order, '4'));
-	assert_true(strchr(w->order, '4') > strchr(w->order, 'V'));
-	world_release(w);
-	loop_until_count(w->loop, &w->n_result, 7);
-}
-
-static void test_timeout_in_queue_and_under_way(void **state)
-{
-	struct world *w = *state;
-	struct tag tag[4];
-	int64_t start = clock_mono_us();
-
-	for (int i = 0; i < 4; i++) {
-		tag[i] = (struct tag){.w = w, .letter = (char)('a' + i)};
-		world_call_to(&tag[i], w->url, "/hold", "x", false, i == 3 ? 50 : 5000);
-		loop_until_count(w->loop, &w->n_held, i < 3 ? (unsigned)i + 1 : 3);
-	}
-	loop_until_count(w->loop, &w->n_result, 1);
-	assert_int_equal(w->ended[0], 'd');
-	assert_int_equal(w->result.err, ERR_TIMEOUT);
-	assert_int_equal(w->result.started_us, 0);
-	assert_int_equal(w->n_held, 3);
-	tag[3] = (struct tag){.w = w, .letter = 'e'};
-	world_call_to(&tag[3], w->url, "/hold", "x", true, 50);
-	loop_until_count(w->loop, &w->n_result, 2);
-	assert_int_equal(w->ended[1], 'e');
-	assert_int_equal(w->result.err, ERR_TIMEOUT);
-	assert_int_not_equal(w->result.started_us, 0);
-	assert_in_range(clock_mono_us() - start, 100000, 4000000);
-	world_release(w);
-	loop_until_count(w->loop, &w->n_result, 5);
-	assert_int_equal(w->result.err, 0);
-}
-
-/* That of a call with an end of its own begins when it leaves the queue. */
-static void test_time_begins_with_the_call(void **state)
-{
-	struct world *w = *state;
-	struct tag tag[5];
-	int64_t now_us = clock_mono_us(), end_us[] = {now_us + 5000000, now_us + 100000};
-
-	for (int i = 0; i < 5; i++) {
-		tag[i] = (struct tag){.w = w, .letter = (char)('a' + i), .until_us = end_us[i > 3]};
-		world_call_to(&tag[i], w->url, "/hold", "x", false, i < 3 ? 5000 : 40);
-	}
-	/* Three places: the fourth waits longer than it may take, the fifth until its end. */
-	loop_until_count(w->loop, &w->n_result, 1);
-	assert_int_equal(w->ended[0], 'e');
-	loop_until_count(w->loop, &w->n_held, 3);
-	world_release(w);
-	loop_until_count(w->loop, &w->n_result, 5);
-	assert_int_equal(w->ended[4], 'd');
-	assert_in_range(w->result.ended_us - w->result.started_us, 40000, 3000000);
-	world_release(w);
-}
-
-static void test_queue_limit_and_bad_urls(void **state)
-{
-	struct world *w = *state;
-	struct tag tag[68], bad = {.w = w, .letter = '!'};
-	static const char *const url[] = {"nonsense", "ftp://127.0.0.1/", "http://",
-	                                  "file:///etc/passwd"};
-
-	for (int i = 0; i < 67; i++) {
-		tag[i] = (struct tag){.w = w, .letter = '.'};
-		world_call(&tag[i], "/a", "x");
-	}
-	tag[67] = (struct tag){.w = w, .letter = 'L'};
-	world_call(&tag[67], "/a", "x");
-	loop_until_count(w->loop, &w->n_result, 1);
-	assert_int_equal(w->ended[0], 'L');
-	assert_int_equal(w->result.err, ERR_LIMIT);
-	loop_until_count(w->loop, &w->n_result, 68);
-	for (unsigned i = 0; i < 4; i++) {
-		world_call_to(&bad, url[i], "", "x", false, 5000);
-		loop_until_count(w->loop, &w->n_result, 69 + i);
-		assert_int_equal(w->result.err, ERR_IO);
-	}
-}
-
 static void test_cancel(void **state)
 {
 	struct world *w = *state;
@@ -281,13 +173,24 @@ static void client_free_run(void *ctx, const struct http_result *r)
 	w->n_result++;
 }
 
+static int nothing_fill(void *ctx, const char *url, struct http_content *out)
+{
+	(void)ctx;
+	(void)url;
+	(void)out;
+	return 0;
+}
+
 static void test_free_inside_callback(void **state)
 {
 	struct world *w = *state;
 	struct tag other[8];
 	char url[128];
-	struct http_call_spec spec = {
-	    .url = url, .timeout_us = 5000000, .fn = client_free_run, .ctx = w};
+	struct http_call_spec spec = {.url = url,
+	                              .timeout_us = 5000000,
+	                              .fill = nothing_fill,
+	                              .fn = client_free_run,
+	                              .ctx = w};
 
 	snprintf(url, sizeof(url), "%s/a", w->url);
 	assert_non_null(http_client_call(w->client, &spec));
@@ -481,10 +384,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    T(test_call),
 	    T(test_burst),
-	    T(test_urgent_overtakes),
-	    T(test_timeout_in_queue_and_under_way),
-	    T(test_time_begins_with_the_call),
-	    T(test_queue_limit_and_bad_urls),
 	    T(test_cancel),
 	    T(test_free_inside_callback),
 	    T(test_rogue_replies),
