@@ -149,9 +149,11 @@ static void on_rows(void *ctx, const struct pg_outcome *outcome)
 	}
 	buf_puts(&body, "],\"next_cursor\":");
 	if (pg_rows(r) > limit)
-		buf_printf(&body, "\"%lld\"}", (long long)pg_int(r, n - 1, ALERT_ID));
+		buf_printf(&body, "\"%lld\"", (long long)pg_int(r, n - 1, ALERT_ID));
 	else
-		buf_puts(&body, "null}");
+		buf_puts(&body, "null");
+	exchange_put_confirmed(x, &body);
+	buf_putc(&body, '}');
 	exchange_json(x, 200, &body, NULL);
 }
 

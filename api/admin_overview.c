@@ -73,8 +73,13 @@ static void put_oldest(const struct node *n, const struct pg_result *parked, str
 	buf_puts(out, "},");
 }
 
+/* Counted by the node that holds the shards. */
 static void put_alerts(const struct node *n, struct buf *out)
 {
+	if (!node_ready(n)) {
+		buf_puts(out, "\"alerts_open\":null,");
+		return;
+	}
 	buf_puts(out, "\"alerts_open\":{");
 	for (int i = 0; i < ALERT_KIND_MAX; i++)
 		buf_printf(out, "%s\"%s\":%llu", i ? "," : "", alert_kind_str((enum alert_kind)i),
@@ -162,6 +167,7 @@ static void on_owners(void *ctx, const struct pg_outcome *outcome)
 	put_alerts(n, &body);
 	put_nodes(n, outcome && !outcome->err ? outcome->result[0] : NULL, &body);
 	put_participants(n, now_us, &body);
+	exchange_put_confirmed(x, &body);
 	buf_putc(&body, '}');
 	exchange_json(x, 200, &body, NULL);
 }

@@ -91,6 +91,11 @@ void exchange_json(struct exchange *x, int status, struct buf *body, const char 
 	exchange_reply(x, status, "application/json", body, location);
 }
 
+void exchange_put_confirmed(const struct exchange *x, struct buf *body)
+{
+	buf_printf(body, ",\"confirmed\":%s", node_ready(x->node) ? "true" : "false");
+}
+
 static void put_place(const char *pointer, const char *detail, struct buf *out)
 {
 	buf_puts(out, "{\"pointer\":");

@@ -32,6 +32,10 @@ void exchange_reply(struct exchange *x, int status, const char *content_type, st
 void exchange_reply_with(struct exchange *x, int status, const char *content_type, struct buf *body,
                          const struct http_header *header, size_t n_header);
 void exchange_json(struct exchange *x, int status, struct buf *body, const char *location);
+/* ,"confirmed": what the body shows of the database is so for good. A node that does not hold the
+ * shards cannot say that: a commit whose wait for the synchronous standby was cancelled is seen, and
+ * may be undone. Behind the commit of a take-over everything is. Asked as late as can be. */
+void exchange_put_confirmed(const struct exchange *x, struct buf *body);
 
 void exchange_problem(struct exchange *x, const struct complaint *c);
 

@@ -97,7 +97,9 @@ static void on_rows(void *ctx, const struct pg_outcome *outcome)
 			buf_putc(&body, ',');
 		put_attempt(r, i, &body);
 	}
-	buf_printf(&body, "],\"truncated\":%s}", pg_rows(r) > limit ? "true" : "false");
+	buf_printf(&body, "],\"truncated\":%s", pg_rows(r) > limit ? "true" : "false");
+	exchange_put_confirmed(x, &body);
+	buf_putc(&body, '}');
 	exchange_json(x, 200, &body, NULL);
 }
 

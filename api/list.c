@@ -136,6 +136,7 @@ static void put_page(const struct list_request *lr, const struct pg_result *r, s
 		put_next(lr, r, pg_null(r, n, LIST_MODE) ? n : n - 1, out);
 	else
 		buf_puts(out, "null");
+	exchange_put_confirmed(lr->x, out);
 	buf_putc(out, '}');
 }
 

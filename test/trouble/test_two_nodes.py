@@ -80,6 +80,36 @@ def test_the_one_that_waits(pair, part, gid):
     assert owner.client.metric("assent_takeovers_total") == 1
 
 
+def test_what_people_see_where_nobody_serves(pair, part, gid):
+    """Lists, history and alerts are there for whoever looks for what goes wrong, and say that they
+    may not be final; a transaction that is not there may be on its way."""
+    owner, other = pair.nodes
+    part.on("b", "commit", Answer(503))
+    pending = two(part, retry={"initial_ms": 20, "cap_ms": 100, "alert_after": 2})
+    assert owner.client.put(gid, pending).status == 202
+    wait_until(lambda: owner.client.get("/v1/admin/alerts")["alerts"], what="an alert")
+    # Attempts are written when the owner is asked for them.
+    made = owner.client.get("/v1/transactions/%s/history" % gid)
+    assert made["confirmed"] is True
+    for node, confirmed in ((owner, True), (other, False)):
+        listed = node.client.get("/v1/transactions")
+        assert [(t["gid"], t["outcome"]) for t in listed["transactions"]] == [(gid, "committed")]
+        history = node.client.get("/v1/transactions/%s/history" % gid)
+        assert len(history["attempts"]) >= len(made["attempts"]) >= 3
+        alerts = node.client.get("/v1/admin/alerts")
+        assert [a["gid"] for a in alerts["alerts"]] == [gid]
+        look = node.client.get("/v1/admin/overview")
+        assert {r["confirmed"] for r in (listed, history, alerts, look)} == {confirmed}
+        assert node.client.get("/v1/transactions/%s-no/history" % gid).status == (
+            404 if confirmed else 503)
+    assert look["alerts_open"] is None and look["nodes"][0]["state"] == "locking"
+    owner.kill9()
+    other.wait_ready()
+    assert other.client.get("/v1/transactions")["confirmed"] is True
+    wait_until(lambda: (other.client.get("/v1/admin/overview")["alerts_open"] or {}).get(
+        "exhausted"), what="the alerts to be counted")
+
+
 def test_changing_hands(pair, part, gid):
     """Under load on both: killed, stopped, thrown out, cut off. Each time the other one serves."""
     loads = [Load(node, lambda _: two(part), n=3, prefix="%s-%d" % (gid, i))
