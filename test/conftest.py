@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness.cluster import Cluster  # noqa: E402
 from harness.guard import Guard  # noqa: E402
 from harness.participant import Participant  # noqa: E402
+from harness.postgres import PrivatePostgres  # noqa: E402
 from harness.system import Assentd, binary  # noqa: E402
 
 _number = itertools.count(1)
@@ -79,6 +80,13 @@ def shared(session_guard):
 def cluster(session_guard):
     """A PostgreSQL to be broken. Whoever breaks it mends it."""
     return Cluster(session_guard, "cluster").init().start()
+
+
+@pytest.fixture(scope="module")
+def pg():
+    """A PostgreSQL of the module's own, for what runs without a coordinator."""
+    with Guard() as guard:
+        yield PrivatePostgres(guard).start()
 
 
 @pytest.fixture

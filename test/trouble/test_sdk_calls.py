@@ -17,13 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from harness.guard import Guard
-from harness.postgres import PrivatePostgres, connect
+from harness.postgres import connect
 from harness.pq_crash import LOCKS, WHEN, PqCrash, remove
 from harness.process import Exited
 from harness.signature import call_headers
 from harness.system import BUILD, Service
 from harness.wait import wait_until
+from harness.walks import walked
 
 # The calls with their answers, and the effects that are there in the end. one_phase is a commit
 # without a prepare, cancel+ one that may come after a confirm, and the effect cancel+ one that was
@@ -50,7 +50,6 @@ ABANDONED = {"prepare": "rollback", "one_phase": "rollback", "try": "cancel",
 # What a 409 to these says.
 OUTCOME = {"commit": b'"outcome":"aborted"', "confirm": b'"outcome":"aborted"',
            "rollback": b'"outcome":"committed"', "cancel": b'"outcome":"committed"'}
-N_LEDGER = 2
 
 TRIGGER = """
 CREATE FUNCTION pass_the_gate() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -193,49 +192,15 @@ class Ledger:
 
 # ---- every statement of every call ----
 
-class Walks:
-    """All that were asked for, on some ledgers at the same time."""
-
-    def __init__(self, guard, pg, chosen):
-        self.guard = guard
-        self.pools = [ThreadPoolExecutor(1) for _ in range(N_LEDGER)]
-        ledgers = [pool.submit(Ledger, guard, pg, "walk%d" % i)
-                   for i, pool in enumerate(self.pools)]
-        self.futures = {}
-        for i, walk in enumerate(chosen):
-            self.futures[walk] = self.pools[i % N_LEDGER].submit(
-                self.walk, ledgers[i % N_LEDGER], walk)
-
-    @staticmethod
-    def walk(ledger, name):
-        ledger = ledger.result()
-        if name in WALKS:
-            return ledger.walk(ledger.run, *WALKS[name])
-        return ledger.walk(ledger.abandon, name.split()[1])
-
-    def close(self):
-        for future in self.futures.values():
-            future.cancel()
-        for pool in self.pools:
-            pool.shutdown()
-
-
-@pytest.fixture(scope="module")
-def pg():
-    with Guard() as guard:
-        server = PrivatePostgres(guard)
-        server.guard = guard
-        yield server.start()
+def walk_on(ledger, name):
+    if name in WALKS:
+        return ledger.walk(ledger.run, *WALKS[name])
+    return ledger.walk(ledger.abandon, name.split()[1])
 
 
 @pytest.fixture(scope="module")
 def walks(pg, request):
-    chosen = [item.callspec.params["walk"] for item in request.session.items
-              if item.module is request.module and hasattr(item, "callspec")
-              and "walk" in item.callspec.params]
-    walks = Walks(pg.guard, pg, chosen)
-    yield walks
-    walks.close()
+    yield from walked(request, lambda n: Ledger(pg.guard, pg, "walk%d" % n), walk_on)
 
 
 @pytest.mark.parametrize("walk", list(WALKS) + ["abandon " + op for op in ABANDONED])

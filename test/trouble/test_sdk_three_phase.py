@@ -6,17 +6,15 @@ As in test_sdk_calls.py the test is the coordinator, and `ledger` (test/sdk/ledg
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
-from harness.guard import Guard
 from harness.participant import Answer, Participant
-from harness.postgres import PrivatePostgres
 from harness.signature import call_headers, signed
 from harness.system import BUILD, Service
 from harness.wait import wait_until
+from harness.walks import walked
 from test_sdk_calls import Ledger
 
 # Calls and answers as in test_sdk_calls.py; nobody dies of those before a bar. "intent" is an abort
@@ -43,7 +41,6 @@ OUTCOME = {"do_commit": ("aborted",), "pre_commit": ("aborted",), "prepare": ("a
            "abort": ("committed",), "intent": ("pre_committed", "committed")}
 DUE = """UPDATE assent_participant.branch
             SET due_at = now() - interval '1 s', vote_deadline_at = now() - interval '1 s'"""
-N_LEDGER = 2
 
 
 class ThreePhase(Ledger):
@@ -160,43 +157,10 @@ class ThreePhase(Ledger):
         return status
 
 
-class Walks:
-    def __init__(self, guard, pg, chosen):
-        self.pools = [ThreadPoolExecutor(1) for _ in range(N_LEDGER)]
-        ledgers = [pool.submit(ThreePhase, guard, pg, "three%d" % i)
-                   for i, pool in enumerate(self.pools)]
-        self.futures = {}
-        for i, walk in enumerate(chosen):
-            self.futures[walk] = self.pools[i % N_LEDGER].submit(
-                self.walk, ledgers[i % N_LEDGER], walk)
-
-    @staticmethod
-    def walk(ledger, name):
-        return ledger.result().walk(ledger.result().run, *WALKS[name])
-
-    def close(self):
-        for future in self.futures.values():
-            future.cancel()
-        for pool in self.pools:
-            pool.shutdown()
-
-
-@pytest.fixture(scope="module")
-def pg():
-    with Guard() as guard:
-        server = PrivatePostgres(guard)
-        server.guard = guard
-        yield server.start()
-
-
 @pytest.fixture(scope="module")
 def walks(pg, request):
-    chosen = [item.callspec.params["walk"] for item in request.session.items
-              if item.module is request.module and hasattr(item, "callspec")
-              and "walk" in item.callspec.params]
-    walks = Walks(pg.guard, pg, chosen)
-    yield walks
-    walks.close()
+    yield from walked(request, lambda n: ThreePhase(pg.guard, pg, "three%d" % n),
+                      lambda ledger, name: ledger.walk(ledger.run, *WALKS[name]))
 
 
 @pytest.mark.parametrize("walk", WALKS)
