@@ -204,9 +204,7 @@ int64_t prefer_wait_us(const char *prefer)
  * those who do not wait, participants in doubt and people among them. */
 int64_t exchange_preferred_wait_us(const struct exchange *x)
 {
-	size_t most = (size_t)x->node->config->connection_max / 2;
-
-	if (http_server_open(http_request_server(x->rq)) > most)
+	if (http_server_is_crowded(http_request_server(x->rq)))
 		return 0;
 	return prefer_wait_us(http_request_header(x->rq, "Prefer"));
 }

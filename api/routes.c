@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "api/api.h"
 #include "api/handlers.h"
@@ -13,6 +14,7 @@
 #define NAMESPACE  "default" /* where everything is so far */
 #define BODY_MAX   ((size_t)1024 * 1024)
 #define BODIES_MAX (128 * BODY_MAX)
+#define OTHERS     1100 /* descriptors: calls, kept connections, the database */
 
 /* Who may go there; a mask of roles, never 0. Admin may do everything. */
 #define ANYBODY   ROLE_NOT_NEEDED
@@ -236,6 +238,25 @@ static void explain(const struct config *config, int rc, char *why, size_t size)
 		               config->listen);
 }
 
+/* Clients must not take the descriptors without which nobody can be called. */
+static unsigned connection_max(const struct config *config)
+{
+	rlim_t max = (rlim_t)config->connection_max, most;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= max + OTHERS)
+		return (unsigned)max;
+	most = limit.rlim_cur > 2 * OTHERS ? limit.rlim_cur - OTHERS : limit.rlim_cur / 2;
+	if (most >= max)
+		return (unsigned)max;
+	log_warn(NULL,
+	         "this process may have %llu open files: at most %llu connections instead of "
+	         "connection_max, %llu; raise the limit (LimitNOFILE=, ulimit -n)",
+	         (unsigned long long)limit.rlim_cur, (unsigned long long)most,
+	         (unsigned long long)max);
+	return (unsigned)most;
+}
+
 int api_new(struct node *node, struct api **out, char *why, size_t why_size)
 {
 	struct api *a = calloc(1, sizeof *a);
@@ -249,7 +270,7 @@ int api_new(struct node *node, struct api **out, char *why, size_t why_size)
 	                     &(struct http_server_config){
 	                         .host = config->listen_host,
 	                         .port = config->listen_port,
-	                         .connection_max = (unsigned)config->connection_max,
+	                         .connection_max = connection_max(config),
 	                         .body_max = BODY_MAX,
 	                         .bodies_max = BODIES_MAX,
 	                         .idle_timeout_s = (unsigned)config->client_timeout_s,

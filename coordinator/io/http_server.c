@@ -464,6 +464,11 @@ size_t http_server_open(const struct http_server *s)
 	return s->n_open;
 }
 
+bool http_server_is_crowded(const struct http_server *s)
+{
+	return s->n_open > s->watch.max / 2;
+}
+
 void http_server_free(struct http_server *s)
 {
 	if (s == NULL)

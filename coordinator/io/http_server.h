@@ -47,6 +47,8 @@ uint16_t http_server_port(const struct http_server *s);
 void http_server_quiesce(struct http_server *s);
 /* Requests that the handler has seen and not yet answered. */
 size_t http_server_open(const struct http_server *s);
+/* They hold more than half of the connections. */
+bool http_server_is_crowded(const struct http_server *s);
 /* Every open request must have been answered. */
 void http_server_free(struct http_server *s);
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import select
 import socket
 import threading
@@ -9,7 +10,7 @@ import threading
 import pytest
 
 from harness.guard import Guard
-from harness.system import Assentd
+from harness.system import Assentd, binary
 from harness.wait import wait_until
 
 HEAD = b"PUT /v1/transactions/x HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -92,6 +93,23 @@ def test_those_who_wait_leave_room(guard, gone):
         assert assentd.client.get("/v1/transactions/g0/decision")["decision"] == "pending"
         if not gone:
             assert not select.select(clients[:16], [], [], 0)[0]
+
+
+def test_few_descriptors(guard, part, gid):
+    """More idle clients than the process may have open files: it can still call participants."""
+    program = guard.path("few")
+    with open(program, "w", encoding="ascii") as f:
+        f.write('#!/bin/sh\nulimit -n 300\nexec %s "$@"\n' % binary("assentd"))
+    os.chmod(program, 0o755)
+    assentd = Assentd(guard, program=program).start()
+    with contextlib.ExitStack() as stack:
+        for _ in range(400):
+            stack.enter_context(connect(assentd))
+        # As many are open as ever will be: the newest one has been served.
+        assert assentd.client.get("/livez").status == 200
+        body = {"mode": "2pc", "branches": [part.branch("a"), part.branch("b")]}
+        assert assentd.client.put(gid, body, wait=10)["outcome"] == "committed"
+    assert "instead of connection_max" in assentd.process.last_lines(40)
 
 
 def test_many_large_bodies(fresh, part, gids):
