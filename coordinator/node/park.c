@@ -85,8 +85,10 @@ void park_consider(struct gtx *g)
 	if (!p->calls)
 		p->calls = arena_alloc(&g->arena, txn_memo_len(&g->txn));
 	admission_count(g);
-	if (p->to)
-		p->to->n_coming--; /* another record took that one's place */
+	if (p->to) { /* another record took that one's place */
+		p->to->n_coming--;
+		lane_wake(p->to, clock_mono_us());
+	}
 	p->to = p->calls ? lane_for(g, first_due(&g->txn)) : NULL;
 	if (!p->to)
 		return; /* it stays */

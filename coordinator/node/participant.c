@@ -214,6 +214,7 @@ static void conclude(struct call *call, const struct http_result *r)
 		node_lost(g->node, "out of memory while keeping a result");
 		return;
 	}
+	admission_count(g);
 	free_call(call);
 	driver_step(g, &ev);
 	crash_point(CRASH_CALL_STEPPED);

@@ -244,3 +244,18 @@ def test_memory_for_submissions_is_bounded(guard, part, gids):
         "outcome"] == "aborted"
     idle(api)
     assert api.metric("assent_transactions_bytes") == 0
+
+
+def test_memory_for_results_is_counted(shared, part, gid):
+    """What a step answered is kept for those after it, and takes room like the submission."""
+    idle(shared.client)
+    gate = Gate()
+    part.on(gid + "/a", "action", Answer(200, '{"text": "%s"}' % ("x" * 12000)))
+    part.on(gid + "/b", "action", Answer(200, gate=gate))
+    shared.client.put(gid, {"mode": "saga", "branches": [
+        part.branch(gid + "/a"),
+        part.branch(gid + "/b", payload={"text": "{{steps.a.result.text}}"})]})
+    part.wait_calls(1, gid + "/b", "action")
+    assert shared.client.metric("assent_transactions_bytes") > 12000
+    gate.open()
+    assert shared.client.ended(gid)["outcome"] == "committed"
