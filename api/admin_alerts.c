@@ -77,9 +77,10 @@ static void put_sentences(const struct pg_result *r, size_t row, struct buf *out
 	const char *look;
 
 	if (column_is(r, row, ALERT_KIND, "exhausted")) {
-		buf_printf(&what,
-		           "A decision could not be delivered to %.*s after many attempts: %.*s.",
-		           (int)len, peer, (int)error_len, error);
+		buf_printf(
+		    &what,
+		    "What %.*s has to be told could not be delivered in many attempts: %.*s.",
+		    (int)len, peer, (int)error_len, error);
 		look = "See why the participant does not answer. The delivery goes on by itself "
 		       "and the alert closes when it is through.";
 	} else if (column_is(r, row, ALERT_KIND, "contract")) {
@@ -91,7 +92,8 @@ static void put_sentences(const struct pg_result *r, size_t row, struct buf *out
 		buf_printf(&what, "%.*s decided alone and against the decision: %.*s.", (int)len,
 		           peer, (int)error_len, error);
 		look = "Participants disagree and no machine can undo it. Compare the data of "
-		       "the participants, repair it by hand, and find out who decided there.";
+		       "the participants, repair it by hand, and find out who decided there. "
+		       "Then close this alert: README, \"Outcome mixed\".";
 	}
 	buf_puts(out, "\"what\":");
 	buf_put_json_strn(out, what.data ? what.data : "", what.len);

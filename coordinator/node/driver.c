@@ -62,9 +62,13 @@ static void answer_all(struct gtx *g, enum wait_result result)
 /* The alert itself is in the journal, with the record; this tells those who watch the process. */
 static void report_alert(struct gtx *g, const struct action *a)
 {
+	const struct branch_spec *b = &g->spec.branch[a->branch];
+	char note[96];
+	const char *said = branch_note_str(&g->note[a->branch], note, sizeof note);
+
 	g->node->metrics.alerts[a->alert]++;
-	log_warn(g->gid, "branch %s needs attention: %s", g->spec.branch[a->branch].id,
-	         alert_kind_str(a->alert));
+	log_warn(g->gid, "branch %s needs attention: %s, participant %s%s%s; see /v1/admin/alerts",
+	         b->id, alert_kind_str(a->alert), b->participant, *said ? ": " : "", said);
 }
 
 /* Held back for long, a call may have been overtaken: the deadline passed and the phase is another

@@ -6,6 +6,7 @@
 #include "base/crash.h"
 #include "base/log.h"
 #include "io/sql.h"
+#include "node/alerts.h"
 #include "node/node.h"
 
 #define BATCH        500
@@ -72,6 +73,8 @@ static void on_day(void *ctx, const struct pg_outcome *outcome)
 		n->retention.n_day++;
 		log_info(NULL, "dropped a day of history");
 	}
+	if (node_ready(n))
+		alerts_count(n); /* people close some of them in the table */
 	rest_after_sweep(n);
 }
 

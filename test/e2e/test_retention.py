@@ -1,7 +1,11 @@
 """Ended transactions are forgotten after retention_ms, with all that belongs to them; nothing else."""
 
+import os
+import re
+
 import pytest
 
+from harness.contract import ROOT
 from harness.participant import Answer
 from harness.system import Assentd
 from harness.wait import wait_until
@@ -60,6 +64,15 @@ def test_alerts_go_with_what_they_are_about(short, part):
     wait_until(lambda: not count(short, "alert", "mended"), 15, "the purge of its alert")
     for gid in ("mixed", "open"):
         assert count(short, "alert", gid) == count(short, "alert_member", gid) == 1
+    # A person closes it as the README says, and it leaves the figures.
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+        close = re.search(r"`(UPDATE assent.alert .* id = )17`", f.read()).group(1)
+    mixed = short.client.get("/v1/admin/alerts", query={"kind": "heuristic"})["alerts"][0]
+    short.db.query(close + mixed["id"] + " RETURNING 1")
+    wait_until(lambda: not short.client.metric('assent_alerts_open{kind="heuristic"}'), 15,
+               "the figure of open alerts")
+    wait_until(lambda: not count(short, "alert", "mixed"), 15, "the purge of the closed one")
+    assert short.state("mixed") == "mixed"
 
 
 def test_many_and_history(short):
