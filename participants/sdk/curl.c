@@ -1,5 +1,6 @@
 /*
- * curl.c - one HTTP exchange with a coordinator or another service. The only user of libcurl.
+ * curl.c - one HTTP exchange with a coordinator or another service, by any thread. (get.c asks many at
+ * once, and can be stopped.)
  */
 #include <curl/curl.h>
 #include <pthread.h>
@@ -96,7 +97,9 @@ static void set_options(CURL *curl, struct sdk_exchange *x, struct curl_slist *h
 {
 	curl_easy_setopt(curl, CURLOPT_URL, x->url);
 	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L); /* a gid may be two dots */
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L); /* a name server has no more time */
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, x->error);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);

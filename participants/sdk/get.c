@@ -106,7 +106,8 @@ static bool begin(struct sdk_getter *getter, struct sdk_get *ask, struct questio
 	return curl_multi_add_handle(getter->multi, q->curl) == CURLM_OK;
 }
 
-/* The status counts only when the answer has come to its end. */
+/* The status counts only when the answer has come to its end. Whose clock said first that it was too
+ * late, libcurl's or ours, makes no difference. */
 static void take_answers(struct sdk_getter *getter)
 {
 	CURLMsg *message;
@@ -118,7 +119,9 @@ static void take_answers(struct sdk_getter *getter)
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&ask);
-		if (ask && message->data.result != CURLE_OK)
+		if (ask && message->data.result == CURLE_OPERATION_TIMEDOUT)
+			ask->why = NULL;
+		else if (ask && message->data.result != CURLE_OK)
 			ask->why = curl_easy_strerror(message->data.result);
 		else if (ask)
 			curl_easy_getinfo(message->easy_handle, CURLINFO_RESPONSE_CODE,

@@ -8,7 +8,7 @@ import pytest
 from harness.client import Client
 from harness.contract import CONTRACT, ROOT
 from harness.guard import Guard
-from harness.system import Assentd, binary
+from harness.system import Assentd, Service, binary
 from harness.tokens import ROLES, Tokens, token_line, write_secret
 from harness.wait import wait_until
 from test_start import complaint, run
@@ -115,6 +115,16 @@ def test_route_without_a_good_token(world, method, path, authorization):
     detail = refused(reply, 401, "unauthorized")
     assert "Bearer" in detail and WRONG not in detail
     assert reply.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_service_without_a_token_hears_of_it_when_it_starts(world):
+    """Not with the first branch that is in doubt."""
+    assentd, _ = world
+    service = Service(assentd.guard, "stock", assentd.database("stock"),
+                      args=["--coordinator", assentd.url]).start()
+    said = "no coordinator at %s: it answered 401 (token_file)" % assentd.url
+    wait_until(lambda: said in service.process.stderr(), 60, "the service to say so")
+    service.kill9()
 
 
 def test_near_misses(world):

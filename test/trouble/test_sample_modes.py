@@ -1,6 +1,7 @@
 """What the samples do for each call under TCC and in a saga: the test is the coordinator."""
 
 import itertools
+import os
 
 import pytest
 import requests
@@ -8,7 +9,7 @@ import requests
 from harness.guard import Guard
 from harness.postgres import PrivatePostgres
 from harness.signature import call_headers
-from harness.system import Service
+from harness.system import BUILD, Service
 from harness.wait import wait_until
 
 PAYLOADS = {"stock": {"sku": "tea", "n": 2}, "account": {"user": 7, "amount": 30},
@@ -172,3 +173,18 @@ def test_peers_elsewhere_are_refused(samples):
         if status == 400:
             assert "http://10.1.2.4:4/status is none of the places" in reply.json()["reason"]
     service.kill9()
+
+
+def test_a_name_server_is_not_waited_for(samples):
+    """One that never answers: the sweep goes on after its time, and the service can be stopped."""
+    pg = samples["pg"]
+    path = pg.guard.path("names")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("hang")
+    service = Service(pg.guard, "stock", pg.create("names"), args=["--coordinator", "http://away.test:1"],
+                      env={"LD_PRELOAD": os.path.join(BUILD, "test", "names.so"), "NAMES_FILE": path})
+    service.start()
+    said = "no coordinator at http://away.test:1: no answer in time"
+    wait_until(lambda: said in service.process.stderr(), 30, "the service to give up asking")
+    service.process.terminate()
+    wait_until(lambda: not service.process.running(), 30, "the service to end")

@@ -5,12 +5,15 @@ twice and nothing is lost: what the ledgers (test/sdk/ledger.c) have written dow
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from harness.cluster import Node
+from harness.contract import ROOT
 from harness.libassent import E_CONFLICT, E_REFUSED, E_UNREACHABLE, Initiator, Txn
 from harness.system import BUILD, Assentd, Service
 from harness.tokens import write_secret
@@ -299,3 +302,24 @@ def test_the_second_address_takes_over(guard, cluster, ledger, gid):
     assert sorted(rows) == sorted((g, op, 2) for g in answers for op in ("try", "confirm"))
     initiator.close()
     database.close()
+
+
+def test_a_name_server_is_not_waited_for(guard):
+    """One that never answers does not take longer than the client's patience."""
+    path = guard.path("names")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("hang")
+    program = ("from harness.libassent import Initiator\n"
+               "print(Initiator('http://away.test:1', patience_ms=300).get('g').rc)\n")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=os.path.join(ROOT, "test"), timeout=60, check=True,
+        capture_output=True, text=True, env=dict(
+            os.environ, LD_PRELOAD=os.path.join(BUILD, "test", "names.so"), NAMES_FILE=path))
+    assert done.stdout == "%d\n" % E_UNREACHABLE
+
+
+def test_a_gid_of_dots_is_refused_as_such(shared):
+    """It stays in the path, and the coordinator says what is wrong with it."""
+    for gid in (".", ".."):
+        answer = Initiator(shared.url).submit(Txn(gid, "2pc").add("b", "http://127.0.0.1:1"))
+        assert (answer.rc, answer.http_status) == (E_REFUSED, 422), answer
