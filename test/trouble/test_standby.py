@@ -1,6 +1,7 @@
 """Copies before the answer: a primary with a synchronous standby. What was answered is on both, so
 that the loss of the primary loses nothing."""
 
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -126,11 +127,15 @@ def test_a_decision_whose_wait_was_cancelled(couple, node, part, gid):
 
 
 def test_the_primary_is_lost(couple, node, part, gid):
-    """Kill -9 of all of it under load; the standby is promoted, and the same daemon goes on there.
-    Not one answer was untrue."""
+    """Kill -9 of all of it under load, while what it writes is not on its way to the standby yet;
+    that is promoted, and the same daemon goes on there. Not one answer was untrue."""
     load = Load(node, lambda _: two(part), n=6, prefix=gid)
     try:
         wait_until(lambda: load.n("committed") >= 50, 40, "load")
+        os.kill(couple.primary.sql("SELECT pid FROM pg_stat_replication"), signal.SIGSTOP)
+        committed = load.n("committed")
+        wait_until(lambda: couple.waiting() or load.n("committed") >= committed + 20, 20,
+                   "a commit to wait for the standby")
         couple.primary.kill9()
         refused = load.n("not taken")
         wait_until(lambda: load.n("not taken") >= refused + 3, 30, "503")
