@@ -116,6 +116,25 @@ def test_a_confirm_is_repeated(api, part, gid):
         "unknown"] * 4 + ["no", "done"]
 
 
+@pytest.mark.parametrize("mode, op, outcome", [
+    ("tcc", "confirm", "committed"), ("tcc", "cancel", "aborted"), ("saga", "compensate", "aborted"),
+    ("saga", "action", "committed")])
+def test_exhausted_attempts_are_an_alert_and_go_on(api, part, gid, mode, op, outcome):
+    part.on("stock", op, *[Answer(503)] * 6 + [Answer(200)])
+    part.on("account", {"cancel": "try", "compensate": "action"}.get(op, "nothing"), Answer(409))
+    body = tcc(part, "stock", "account", mode=mode, timeout_ms=60000)
+    if op == "action":
+        body["recovery"] = "forward"
+    assert submit(api, gid, body)["outcome"] == outcome
+    assert len(part.calls("stock", op, gid)) == 7
+
+    def closed():
+        found = api.get("/v1/admin/alerts", query={"state": "closed",
+                                                   "participant": part.url("").rstrip("/")})
+        return [(a["kind"], a["branch"]) for a in found["alerts"] if a["gid"] == gid]
+    wait_until(lambda: closed() == [("exhausted", "stock")], 10, closed)
+
+
 def test_found_cancelled(api, part, gid):
     part.on("stock", "confirm", Answer(409, '{"outcome":"aborted"}'))
     reply = submit(api, gid, tcc(part, "stock", "account"))

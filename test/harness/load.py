@@ -22,7 +22,8 @@ def told(part):
     """What each branch of each transaction was told to do in the end."""
     heard = {}
     for call in part.calls():
-        open_still = "Assent-One-Phase" in call.headers or "Assent-Intent" in call.headers
+        open_still = ("Assent-One-Phase" in call.headers or "Assent-Intent" in call.headers
+                      or call.op == "confirm" and "Assent-May-Be-Confirmed" in call.headers)
         if call.op in DECIDED and not open_still:
             heard.setdefault((call.headers["Assent-Gid"], call.name), set()).add(call.op)
     return heard

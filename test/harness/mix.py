@@ -21,8 +21,9 @@ from .wait import wait_until
 
 ENDED = ("committed", "aborted", "mixed")
 KINDS = ("pair", "refused", "single", "tried", "look", "slow", "clumsy", "grown", "undone", "frozen",
-         "left", "empty", "declined", "thawed", "steps", "back", "held", "doubted", "vouched")
-ABORTED = ("refused", "undone", "left", "declined", "thawed", "back", "doubted")
+         "left", "empty", "declined", "thawed", "kept", "taken_back", "steps", "back", "onward", "held",
+         "doubted", "vouched")
+ABORTED = ("refused", "undone", "left", "declined", "thawed", "taken_back", "back", "doubted")
 VOTES = ("prepare", "try", "action", "can_commit", "pre_commit")
 TOLD = {"2pc": {"committed": {"commit"}, "aborted": {"rollback"}},
         "tcc": {"committed": {"confirm"}, "aborted": {"cancel"}},
@@ -41,9 +42,9 @@ def fill(shop):
 class Party(Participant):
     """What they do follows from their names: `yes`; `no` refuses; `look` is read-only; `slow` has
     to be asked twice to prepare or try; `clumsy` answers the first decision with a mistake (an alert,
-    closed by the second); `dozy` wants to hear the decision again, but later; `shy` can commit and
-    refuses to pre-commit, and so does `firm`, which takes no intent, as if it had told a peer that it
-    has pre-committed. Two branches of one transaction are told apart by a suffix: yes-2."""
+    closed by the second); `sorry` refuses to confirm what it has tried; `dozy` wants to hear the
+    decision again, but later; `shy` can commit and refuses to pre-commit, and so does `firm`, which
+    takes no intent, as if it had told a peer that it has pre-committed. Two branches of one transaction are told apart by a suffix: yes-2."""
 
     def arrived(self, call):
         super().arrived(call)
@@ -51,6 +52,8 @@ class Party(Participant):
         first = len(self.calls(call.name, call.op, gid)) == 1
         if role == "no" and call.op in VOTES:
             return Answer(409, '{"reason":"no"}')
+        if role == "sorry" and call.op == "confirm":
+            return Answer(409)
         if role in ("shy", "firm") and call.op == "pre_commit":
             return Answer(409)
         if role == "firm" and call.headers["Assent-Intent"]:
@@ -166,6 +169,16 @@ class Client:
     def declined(self, gid):
         self.submit(gid, "yes", "no", mode="tcc")
 
+    def kept(self, gid):
+        """Its confirms could be undone, and need not."""
+        self.submit(gid, "slow", "clumsy", mode="tcc", on_confirm_failure="cancel")
+
+    def taken_back(self, gid):
+        self.submit(gid, "yes", "sorry", mode="tcc", on_confirm_failure="cancel")
+
+    def onward(self, gid):
+        self.submit(gid, "slow", "yes", mode="saga", recovery="forward")
+
     def held(self, gid):
         """Three phases."""
         self.submit(gid, "slow", "look", "clumsy", **THREE)
@@ -269,6 +282,7 @@ class Mix:
                               self.name + "-%"))
         for call in calls:
             asked = call.op in VOTES or "Assent-One-Phase" in call.headers
+            undoable = call.op == "confirm" and "Assent-May-Be-Confirmed" in call.headers
             known = state.get(call.headers["Assent-Gid"])
             if call.op == "pre_commit" or "Assent-Intent" in call.headers:
                 assert known not in (None, "active", "asking"), (call, known)
@@ -277,7 +291,8 @@ class Mix:
                 assert known not in (None, "active"), (call, call.headers["Assent-Gid"], known)
             else:
                 wanted = {"commit": ("committing", "committed"),
-                          "confirm": ("confirming", "committed"),
+                          "confirm": ("confirming", "committed") + undoable * (
+                              "cancelling", "aborted"),
                           "cancel": ("cancelling", "aborted"),
                           "compensate": ("compensating", "aborted"),
                           "do_commit": ("committing", "committed"),
