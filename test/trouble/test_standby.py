@@ -103,6 +103,42 @@ def test_the_standby_is_away(couple, node, part, gids):
     wait_until(lambda: couple.on_the_standby(late) == "committed", 20, "the copy")
 
 
+@pytest.fixture
+def impatient(couple):
+    """It gives a session up that has not answered for two seconds."""
+    couple.node.stop()
+    couple.node.spawn("--database-timeout-ms", "2000")
+    yield couple.node.wait_ready()
+    couple.node.stop()
+    couple.node.spawn()
+
+
+def test_a_commit_that_hangs(couple, impatient, part, gids):
+    """The standby is gone, and nobody cancels the wait: who asked with a time of his own is told
+    then, all others when the session is given up; nobody that it was stored, or was not. What the
+    database shows meanwhile is nothing of it, and it goes on when the standby is back."""
+    node, gid, late = impatient, gids(), gids()
+    assert node.client.put(gid, two(part), wait=10)["outcome"] == "committed"
+    couple.wait_quiet(gid, 4)
+    couple.standby.stop()
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(Client(node.url).put, late, two(part), wait, timeout=25)
+                 for wait in (1, None, 20)]
+        wait_until(couple.waiting, 20, "a commit to wait for the standby")
+        for reply in [a.result(30) for a in asked]:
+            assert reply.status == 503 and "is not known" in reply["detail"], reply
+    assert node.said("takes too long to answer")
+    for path in ("", "/decision", "/history"):
+        assert node.client.get("/v1/transactions/" + late + path).status == 503
+    assert node.client.put(late, two(part)).status == 503
+    shown = node.client.get("/v1/transactions")
+    assert not shown["confirmed"] and late not in [t["gid"] for t in shown["transactions"]]
+    assert not part.calls(gid=late)
+    couple.standby.start()
+    node.wait_ready()
+    assert node.client.ended(late)["outcome"] == "committed"  # though nobody has asked again
+
+
 def test_a_decision_whose_wait_was_cancelled(couple, node, part, gid):
     """It is committed on the primary alone: no participant hears of it before it is on both."""
     hold = Gate()
