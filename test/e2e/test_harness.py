@@ -3,6 +3,7 @@
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 import requests
 
 from harness.guard import Guard
-from harness.participant import Answer
+from harness.participant import Answer, Participant
 from harness.postgres import PrivatePostgres
 from harness.process import Exited
 from harness.wait import wait_until
@@ -97,6 +98,20 @@ def test_scripted_answers(part):
     assert (replies[0].text, replies[0].headers["X"]) == ("no", "1")
     assert [c.body for c in part.calls("a")] == [b"\x00body"] * 3
     assert requests.post(part.url("b", "commit"), timeout=5).status_code == 200
+
+
+def test_the_port_of_a_participant_that_is_gone():
+    """It refuses, and is given to nobody else, but it may come back."""
+    gone = Participant()
+    requests.post(gone.url("a", "prepare"), timeout=20)
+    gone.close()
+    with pytest.raises(requests.ConnectionError):
+        requests.post(gone.url("a", "prepare"), timeout=20)
+    with pytest.raises(OSError):
+        socket.socket().bind(("127.0.0.1", gone.port))
+    gone.reopen()
+    assert requests.post(gone.url("a", "prepare"), timeout=20).status_code == 200
+    gone.close()
 
 
 @pytest.mark.parametrize("kind", ["reset", "close", "half", "garbage"])

@@ -132,6 +132,33 @@ class _Server(ThreadingHTTPServer):
             pass
 
 
+class Ports:
+    """Of participants that are gone. Nobody listens there, and nobody else gets them: transactions
+    that a test has left undecided go on calling, and would reach another test's participant."""
+
+    MAX = 600
+    _kept = {}
+
+    @classmethod
+    def keep(cls, port):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            sock.close()
+            return
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        cls._kept[port] = sock
+        if len(cls._kept) > cls.MAX:
+            cls.free(next(iter(cls._kept)))
+
+    @classmethod
+    def free(cls, port):
+        if port in cls._kept:
+            cls._kept.pop(port).close()
+
+
 class Participant:
     def __init__(self):
         self._lock = threading.Lock()
@@ -150,6 +177,7 @@ class Participant:
 
     def reopen(self):
         """After a close, at the same address."""
+        Ports.free(self.port)
         self._serve(self.port)
 
     def url(self, name, op=None):
@@ -195,3 +223,4 @@ class Participant:
         self.server.shutdown()
         self.server.server_close()
         self._thread.join()
+        Ports.keep(self.port)
