@@ -189,6 +189,10 @@ static void go_on(struct txn *t)
 {
 	switch (t->phase) {
 	case PHASE_CREATE:
+		if (!limit.mode->first) {
+			txn_answer(t);
+			return;
+		}
 		t->phase = PHASE_PREPARE;
 		calls_start(t, limit.mode->first);
 		return;

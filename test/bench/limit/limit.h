@@ -1,7 +1,7 @@
 /*
  * limit.h - the bare loop: what a transaction costs when nothing but its I/O is done.
  *
- *	limit MODE CONNINFO PARTICIPANT...      MODE: 2pc, 3pc, tcc or saga
+ *	limit MODE CONNINFO PARTICIPANT...      MODE: 2pc, 3pc, tcc, saga or submit
  *
  * Serves like assentd on a free port of 127.0.0.1, prints `ready http://...`, until SIGTERM. Each
  * request becomes the same two durable states, the same calls with the same headers to each
@@ -10,9 +10,12 @@
  * size: libmicrohttpd, libcurl and libpq in one epoll loop, the same statements on the same tables,
  * one flush at a time. There is no state machine, no JSON, no retry, no timer and no check: it is
  * what assentd is measured by.
+ *
+ * `submit` is a submission that nobody waits for: the request is read with jansson, since its gid is
+ * the row's, the creation is stored, and 202 is the end of it. Nobody is called.
  * CONNINFO is a database that `assentd` has migrated and that nobody serves.
  *
- * main.c: the loop, and requests in. calls.c: calls out. flush.c: rows.
+ * main.c: the loop. requests.c: requests in. calls.c: calls out. flush.c: rows.
  */
 #ifndef BENCH_LIMIT_H
 #define BENCH_LIMIT_H
@@ -42,21 +45,21 @@ struct txn {
 	enum phase phase;
 	unsigned n_wait; /* calls */
 	bool seen;
-	char gid[48];
+	char gid[64];
 	size_t len;
 	char body[2048];
 };
 
 struct mode {
 	const char *name;
-	const char *first, *second; /* operations; a saga has one: decided, it has ended */
-	const char *middle;         /* three-phase commit */
+	const char *first,
+	    *second;        /* operations; a saga has one: decided, it has ended; submit none */
+	const char *middle; /* three-phase commit */
 };
 
 extern struct limit {
 	const struct mode *mode;
 	int epoll;
-	bool mhd_run; /* a connection was resumed */
 	char **participant;
 	unsigned n_participant;
 	size_t in_flight;
@@ -83,7 +86,11 @@ void flush_ready(void);
 int64_t flush_due_us(void);
 void flush_send(void);
 
-/* main.c */
+/* requests.c */
+int requests_serve(void);    /* the descriptor to watch */
+bool requests_pending(void); /* a connection was resumed, or libmicrohttpd has more to do */
+void requests_run(void);
+void requests_stop(void);
 void txn_answer(struct txn *t); /* its calls are done, the end may be written, or is */
 void txn_free(struct txn *t);
 
