@@ -7,21 +7,25 @@
 #include "node/node.h"
 
 #define NAMES_MAX 3
+#define ROOM      250 /* what most of these sentences take */
 #define DAY_US    (INT64_C(86400) * 1000000)
 
 /* "12:00:01.2", with the date before it when that is more than a day away. */
 static void put_time(int64_t us, int64_t now_us, struct buf *out)
 {
-	struct buf text = BUF_INIT;
+	size_t at = out->len;
+	char text[sizeof "2026-01-02T03:04:05.0"];
 
-	/* "2026-01-02T03:04:05.000006Z", in quotes */
-	buf_put_json_time(&text, us);
-	if (text.len > 22) {
-		if (us < now_us - DAY_US || us > now_us + DAY_US)
-			buf_printf(out, "%.10s ", text.data + 1);
-		buf_printf(out, "%.10s", text.data + 12);
+	buf_put_time(out, us);
+	if (out->failed)
+		return;
+	memcpy(text, out->data + at, sizeof text - 1);
+	out->len = at;
+	if (us < now_us - DAY_US || us > now_us + DAY_US) {
+		buf_append(out, text, 10);
+		buf_putc(out, ' ');
 	}
-	buf_release(&text);
+	buf_append(out, text + 11, 10);
 }
 
 static void put_seconds(int64_t us, struct buf *out)
@@ -58,7 +62,8 @@ static unsigned put_names(const struct gtx *g, unsigned worst, struct buf *out)
 		if (i == worst || t->branch[i].op != t->branch[worst].op)
 			continue;
 		named++;
-		buf_printf(out, "%s%s", named == n ? " and " : ", ", g->spec.branch[i].id);
+		buf_puts(out, named == n ? " and " : ", ");
+		buf_puts(out, g->spec.branch[i].id);
 	}
 	if (n > named)
 		buf_printf(out, " and %u more", n - named);
@@ -74,9 +79,12 @@ static void put_attempts(const struct gtx *g, unsigned i, bool alone, struct buf
 	if (b->attempt == 0)
 		return;
 	buf_puts(out, " (");
-	if (!alone)
-		buf_printf(out, "%s: ", g->spec.branch[i].id);
-	buf_printf(out, "%u attempt%s", b->attempt, b->attempt == 1 ? "" : "s");
+	if (!alone) {
+		buf_puts(out, g->spec.branch[i].id);
+		buf_puts(out, ": ");
+	}
+	buf_put_uint(out, b->attempt);
+	buf_puts(out, b->attempt == 1 ? " attempt" : " attempts");
 	if (*error)
 		buf_printf(out, ", last: %s", error);
 	buf_putc(out, ')');
@@ -140,7 +148,9 @@ static void put_branches(const struct gtx *g, unsigned worst, int64_t now_us, st
 
 	buf_puts(out, "waits for ");
 	n = put_names(g, worst, out);
-	buf_printf(out, " to answer %s since ", txn_op_str(b->op));
+	buf_puts(out, " to answer ");
+	buf_puts(out, txn_op_str(b->op));
+	buf_puts(out, " since ");
 	put_time(s->decided_us ? s->decided_us : g->created_us, node_db_time_us(g->node, now_us),
 	         out);
 	put_attempts(g, worst, n == 1, out);
@@ -193,8 +203,10 @@ void waiting_put_json(const struct gtx *g, struct buf *out)
 {
 	struct buf text = BUF_INIT;
 
-	if (g)
+	if (g) {
+		buf_reserve(&text, ROOM);
 		waiting_for(g, clock_mono_us(), &text);
+	}
 	buf_put_json_strn(out, text.len ? text.data : NULL, text.len);
 	buf_release(&text);
 }

@@ -5,9 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ALIGN       alignof(max_align_t)
-#define BLOCK_FIRST 1024 /* a transaction of two small branches fits in it */
-#define BLOCK_MORE  512  /* what it outgrows that by is little */
+#define ALIGN      alignof(max_align_t)
+#define BLOCK_MORE 512 /* what a transaction outgrows its first block by is little */
 
 struct arena_block {
 	struct arena_block *next;
@@ -15,6 +14,10 @@ struct arena_block {
 	size_t cap;
 	alignas(max_align_t) unsigned char data[];
 };
+
+/* A transaction of two small branches fits in it. The C library keeps freed pieces of up to 1032
+ * bytes at hand; anything larger costs a search. */
+#define BLOCK_FIRST (1032 - sizeof(struct arena_block))
 
 void arena_init(struct arena *a, size_t limit)
 {

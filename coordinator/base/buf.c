@@ -108,24 +108,34 @@ void buf_puts(struct buf *b, const char *s)
 
 void buf_putc(struct buf *b, char c)
 {
-	buf_append(b, &c, 1);
+	if (!grow(b, 1))
+		return;
+	b->data[b->len++] = c;
+	b->data[b->len] = '\0';
 }
 
+/* What fits into the room that is there is written once. */
 void buf_printf(struct buf *b, const char *fmt, ...)
 {
 	va_list ap;
 	va_list again;
 	int n;
 
+	if (!grow(b, 1))
+		return;
 	va_start(ap, fmt);
 	va_copy(again, ap);
-	n = vsnprintf(NULL, 0, fmt, ap);
+	n = vsnprintf(b->data + b->len, b->cap - b->len, fmt, ap);
 	if (n < 0) {
 		b->failed = true;
+	} else if ((size_t)n < b->cap - b->len) {
+		b->len += (size_t)n;
 	} else if (grow(b, (size_t)n)) {
 		(void)vsnprintf(b->data + b->len, (size_t)n + 1, fmt, again);
 		b->len += (size_t)n;
 	}
+	if (b->failed)
+		b->data[b->len] = '\0';
 	va_end(again);
 	va_end(ap);
 }

@@ -13,106 +13,107 @@ void heap_init(struct heap *h)
 
 void heap_release(struct heap *h)
 {
-	free(h->node);
+	free(h->place);
 	heap_init(h);
 }
 
 int heap_reserve(struct heap *h, size_t n)
 {
 	size_t cap = h->cap ? h->cap : CAP_MIN;
-	struct heap_node **node;
+	struct heap_place *more;
 
 	if (n <= h->cap)
 		return 0;
 	while (cap < n) {
-		if (cap > SIZE_MAX / sizeof *node / 2)
+		if (cap > SIZE_MAX / sizeof *more / 2)
 			return ERR_NOMEM;
 		cap *= 2;
 	}
-	node = realloc(h->node, cap * sizeof *node);
-	if (!node)
+	more = realloc(h->place, cap * sizeof *more);
+	if (!more)
 		return ERR_NOMEM;
-	h->node = node;
+	h->place = more;
 	h->cap = cap;
 	return 0;
 }
 
-static bool before(const struct heap_node *a, const struct heap_node *b)
+static bool before(const struct heap_place *a, const struct heap_place *b)
 {
-	return a->key != b->key ? a->key < b->key : a->seq < b->seq;
+	return a->key != b->key ? a->key < b->key : a->node->seq < b->node->seq;
 }
 
-static void place(struct heap *h, struct heap_node *node, size_t i)
+static void put(struct heap *h, struct heap_place what, size_t i)
 {
-	h->node[i] = node;
-	node->pos = i + 1;
+	h->place[i] = what;
+	what.node->pos = i + 1;
 }
 
-static void sift_up(struct heap *h, struct heap_node *node, size_t i)
+static void sift_up(struct heap *h, struct heap_place what, size_t i)
 {
-	while (i > 0 && before(node, h->node[(i - 1) / 2])) {
-		place(h, h->node[(i - 1) / 2], i);
+	while (i > 0 && before(&what, &h->place[(i - 1) / 2])) {
+		put(h, h->place[(i - 1) / 2], i);
 		i = (i - 1) / 2;
 	}
-	place(h, node, i);
+	put(h, what, i);
 }
 
-static void sift_down(struct heap *h, struct heap_node *node, size_t i)
+static void sift_down(struct heap *h, struct heap_place what, size_t i)
 {
 	for (;;) {
 		size_t child = 2 * i + 1;
 
 		if (child >= h->n)
 			break;
-		if (child + 1 < h->n && before(h->node[child + 1], h->node[child]))
+		if (child + 1 < h->n && before(&h->place[child + 1], &h->place[child]))
 			child++;
-		if (!before(h->node[child], node))
+		if (!before(&h->place[child], &what))
 			break;
-		place(h, h->node[child], i);
+		put(h, h->place[child], i);
 		i = child;
 	}
-	place(h, node, i);
+	put(h, what, i);
 }
 
-/* `node` belongs at index `i` or somewhere above or below it. */
-static void settle(struct heap *h, struct heap_node *node, size_t i)
+/* It belongs at index `i` or somewhere above or below it. */
+static void settle(struct heap *h, struct heap_place what, size_t i)
 {
-	if (i > 0 && before(node, h->node[(i - 1) / 2]))
-		sift_up(h, node, i);
+	if (i > 0 && before(&what, &h->place[(i - 1) / 2]))
+		sift_up(h, what, i);
 	else
-		sift_down(h, node, i);
+		sift_down(h, what, i);
 }
 
 void heap_set(struct heap *h, struct heap_node *node, int64_t key)
 {
+	struct heap_place what = {.key = key, .node = node};
 	size_t i = node->pos;
 
 	node->key = key;
 	node->seq = h->seq++;
 	if (i) {
-		assert(i <= h->n && h->node[i - 1] == node);
-		settle(h, node, i - 1);
+		assert(i <= h->n && h->place[i - 1].node == node);
+		settle(h, what, i - 1);
 		return;
 	}
 	assert(h->n < h->cap);
-	sift_up(h, node, h->n++);
+	sift_up(h, what, h->n++);
 }
 
 void heap_remove(struct heap *h, struct heap_node *node)
 {
 	size_t i = node->pos;
-	struct heap_node *last;
+	struct heap_place last;
 
 	if (!i)
 		return;
-	assert(i <= h->n && h->node[i - 1] == node);
-	last = h->node[--h->n];
+	assert(i <= h->n && h->place[i - 1].node == node);
+	last = h->place[--h->n];
 	node->pos = 0;
-	if (last != node)
+	if (last.node != node)
 		settle(h, last, i - 1);
 }
 
 struct heap_node *heap_peek(const struct heap *h)
 {
-	return h->n ? h->node[0] : NULL;
+	return h->n ? h->place[0].node : NULL;
 }

@@ -16,8 +16,14 @@ struct heap_node {
 	size_t pos; /* index + 1; 0 while not in the heap */
 };
 
+/* The key stands beside its node's address: ordering reads no nodes, which lie all over memory. */
+struct heap_place {
+	int64_t key;
+	struct heap_node *node;
+};
+
 struct heap {
-	struct heap_node **node;
+	struct heap_place *place;
 	size_t n;
 	size_t cap;
 	uint64_t seq;

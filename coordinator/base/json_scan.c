@@ -45,8 +45,12 @@ static bool take(struct scan *s, char c)
 
 static void skip_space(struct scan *s)
 {
-	while (peek(s) == ' ' || peek(s) == '\t' || peek(s) == '\n' || peek(s) == '\r')
-		s->pos++;
+	for (; s->pos < s->len; s->pos++) {
+		char c = s->text[s->pos];
+
+		if (c != ' ' && c != '\t' && c != '\n' && c != '\r')
+			return;
+	}
 }
 
 static bool is_digit(int c)
@@ -113,6 +117,12 @@ static bool scan_escape(struct scan *s)
 	return true;
 }
 
+/* Stands in a string for itself, and is all of a character. */
+static bool is_plain(char c)
+{
+	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
 /* `span`, which may be NULL, is what stands between the quotes. */
 static bool scan_string(struct scan *s, struct json_span *span)
 {
@@ -120,7 +130,11 @@ static bool scan_string(struct scan *s, struct json_span *span)
 
 	if (!take(s, '"'))
 		return false;
-	while (peek(s) != '"') {
+	for (;;) {
+		while (s->pos < s->len && is_plain(s->text[s->pos]))
+			s->pos++;
+		if (peek(s) == '"')
+			break;
 		if (peek(s) < 0x20)
 			return false;
 		if (take(s, '\\') ? !scan_escape(s) : !scan_utf8(s))
@@ -161,6 +175,9 @@ static bool string_is(const struct scan *s, struct json_span span, const char *n
 	const char *p = s->text + span.at;
 	const char *end = p + span.len;
 
+	/* Most differ in their first letter. */
+	if (span.len > 0 && *p != *name && *p != '\\')
+		return false;
 	while (p < end && *name != '\0') {
 		size_t len;
 

@@ -52,17 +52,18 @@ static struct map_node **chain(const struct map *m, uint64_t hash)
 	return &m->bucket[hash & (m->n_bucket - 1)];
 }
 
-struct map_node *map_get(const struct map *m, const char *key, size_t key_len)
+static struct map_node *find(const struct map *m, const char *key, size_t key_len, uint64_t hash)
 {
-	uint64_t hash = hash_bytes(key, key_len);
-
-	if (!m->n)
-		return NULL;
 	for (struct map_node *e = *chain(m, hash); e; e = e->next) {
 		if (e->hash == hash && e->key_len == key_len && memcmp(e->key, key, key_len) == 0)
 			return e;
 	}
 	return NULL;
+}
+
+struct map_node *map_get(const struct map *m, const char *key, size_t key_len)
+{
+	return m->n ? find(m, key, key_len, hash_bytes(key, key_len)) : NULL;
 }
 
 /* A failure is silent: the chains get longer, which is slower and not wrong. */
@@ -95,15 +96,16 @@ static void grow(struct map *m)
 
 int map_put(struct map *m, struct map_node *node, const char *key, size_t key_len)
 {
+	uint64_t hash = hash_bytes(key, key_len);
 	struct map_node **to;
 
 	assert(m->bucket && m->n_bucket > 0);
-	if (map_get(m, key, key_len))
+	if (find(m, key, key_len, hash))
 		return ERR_EXISTS;
 	grow(m);
 	node->key = key;
 	node->key_len = key_len;
-	node->hash = hash_bytes(key, key_len);
+	node->hash = hash;
 	to = chain(m, node->hash);
 	node->next = *to;
 	*to = node;

@@ -13,8 +13,8 @@
 struct http_request {
 	struct http_server *server;
 	struct MHD_Connection *connection; /* NULL: gone before its reply */
-	char *method;
-	char *path;
+	const char *method;
+	const char *path;
 	struct buf body;
 	uint64_t dropped;
 	bool too_large;
@@ -26,6 +26,7 @@ struct http_request {
 	struct MHD_Response *response; /* NULL after `replied`: out of memory */
 	int64_t started_us;
 	void *data;
+	char text[]; /* method and path */
 };
 
 #endif /* IO_HTTP_PRIVATE_H */

@@ -79,28 +79,23 @@ static void request_free(struct http_request *rq)
 	if (rq->response != NULL)
 		MHD_destroy_response(rq->response);
 	body_drop(rq);
-	free(rq->method);
-	free(rq->path);
 	free(rq);
 }
 
 static struct http_request *request_new(struct http_server *s, struct MHD_Connection *connection,
                                         const char *method, const char *path)
 {
-	struct http_request *rq = calloc(1, sizeof(*rq));
+	size_t method_size = strlen(method) + 1, path_size = strlen(path) + 1;
+	struct http_request *rq = calloc(1, sizeof(*rq) + method_size + path_size);
 
 	if (rq == NULL)
 		return NULL;
 	buf_init(&rq->body);
 	rq->server = s;
 	rq->connection = connection;
-	rq->method = strdup(method);
-	rq->path = strdup(path);
+	rq->method = memcpy(rq->text, method, method_size);
+	rq->path = memcpy(rq->text + method_size, path, path_size);
 	rq->started_us = clock_mono_us();
-	if (rq->method == NULL || rq->path == NULL) {
-		request_free(rq);
-		return NULL;
-	}
 	return rq;
 }
 

@@ -60,8 +60,9 @@ static int key_of(const char *url, struct buf *key)
 	}
 	host += 3;
 	len = strcspn(host, "/?#");
-	for (const char *p = url; p < host + len; p++)
-		buf_putc(key, (char)tolower((unsigned char)*p));
+	buf_append(key, url, (size_t)(host - url) + len);
+	for (size_t i = 0; i < key->len; i++)
+		key->data[i] = (char)tolower((unsigned char)key->data[i]);
 	colon = memrchr(host, ':', len);
 	bracket = memrchr(host, ']', len);
 	if (colon == NULL || (bracket != NULL && bracket > colon))

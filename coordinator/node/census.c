@@ -19,15 +19,17 @@ void census_release(struct census *c)
 	heap_release(&c->age);
 }
 
-void census_leave(struct gtx *g)
+static void uncount(struct census *c, struct census_mark *m)
 {
-	struct census *c = &g->node->census;
-	struct census_mark *m = &g->census;
-
 	if (m->state)
 		c->n[m->mode][m->state]--;
 	m->state = 0;
-	heap_remove(&c->age, &m->age);
+}
+
+void census_leave(struct gtx *g)
+{
+	uncount(&g->node->census, &g->census);
+	heap_remove(&g->node->census.age, &g->census.age);
 }
 
 void census_update(struct gtx *g)
@@ -36,14 +38,14 @@ void census_update(struct gtx *g)
 	struct census_mark *m = &g->census;
 
 	assert((unsigned)g->txn.mode < CENSUS_MODE_MAX);
-	census_leave(g);
+	uncount(c, m);
 	m->mode = (uint8_t)g->txn.mode;
 	m->state = (uint8_t)g->entry.durable.state;
 	c->n[m->mode][m->state]++;
 	if (m->state == TXN_ACTIVE || txn_ended((enum txn_state)m->state))
-		return;
-	/* Without memory it is not the oldest; it is counted all the same. */
-	if (heap_reserve(&c->age, c->age.n + 1) == 0)
+		heap_remove(&c->age, &m->age);
+	/* Its age is what it was. Without memory it is not the oldest; it is counted all the same. */
+	else if (!m->age.pos && heap_reserve(&c->age, c->age.n + 1) == 0)
 		heap_set(&c->age, &m->age, g->created_us);
 }
 

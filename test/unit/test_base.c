@@ -46,11 +46,12 @@ static struct heap_node *smallest(struct heap_node *node)
 static void check_parents(const struct heap *h)
 {
 	for (size_t i = 1; i < h->n; i++) {
-		const struct heap_node *up = h->node[(i - 1) / 2];
+		const struct heap_node *up = h->place[(i - 1) / 2].node;
 
-		assert_int_equal(h->node[i]->pos, i + 1);
-		assert_true(up->key < h->node[i]->key ||
-		            (up->key == h->node[i]->key && up->seq < h->node[i]->seq));
+		assert_int_equal(h->place[i].node->pos, i + 1);
+		assert_true(h->place[i].key == h->place[i].node->key);
+		assert_true(up->key < h->place[i].node->key ||
+		            (up->key == h->place[i].node->key && up->seq < h->place[i].node->seq));
 	}
 }
 
