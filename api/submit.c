@@ -144,6 +144,8 @@ static void submit_new(struct exchange *x, struct gtx *g, struct submit *s)
 	int rc = driver_submit(g);
 
 	if (rc == 0) {
+		if (s->wait_us == 0)
+			intake_submitted(g);
 		wait_for(g, s);
 		return;
 	}

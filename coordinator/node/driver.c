@@ -135,7 +135,7 @@ static void hold_back(struct gtx *g, const struct effects *fx)
 	crash_point(CRASH_EFFECTS_HELD_BACK);
 }
 
-static void release_held_back(struct gtx *g)
+void driver_go_on(struct gtx *g)
 {
 	while (!list_empty(&g->pending)) {
 		struct pending *p = container_of(g->pending.next, struct pending, link);
@@ -216,10 +216,11 @@ static int step(struct gtx *g, const struct event *ev)
 	timer_set(&g->node->timers, &g->timer, txn_due_us(&g->txn));
 	if (fx.n_act == 0)
 		return 0;
-	if (driver_is_durable(g))
+	if (driver_is_durable(g) && list_empty(&g->intake.link))
 		perform(g, fx.act, fx.n_act);
 	else
 		hold_back(g, &fx);
+	intake_hurry(g); /* if it was held, this goes behind what was */
 	return 0;
 }
 
@@ -266,7 +267,8 @@ void driver_on_durable(void *ctx, struct journal_entry *entry)
 	crash_point(CRASH_REPORT_BEFORE_ANSWERS);
 	answer_done(g);
 	crash_point(CRASH_REPORT_ANSWERED);
-	release_held_back(g);
+	if (!intake_hold(g))
+		driver_go_on(g);
 	if (txn_ended((enum txn_state)entry->durable.state) && journal_entry_idle(entry))
 		forget(g);
 	else
@@ -411,6 +413,8 @@ int driver_wait(struct gtx *g, struct waiter *w, enum wait_for what, int64_t unt
 	w->seq = g->forced_seq;
 	list_push(&g->waiter, &w->link);
 	timer_set(w->timers, &w->timer, until_us);
+	if (what == WAIT_ENDED)
+		intake_hurry(g);
 	if (wait_is_over(g, w))
 		answer(w, WAIT_DONE);
 	return 0;

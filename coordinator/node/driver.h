@@ -68,6 +68,8 @@ void driver_on_durable(void *ctx, struct journal_entry *entry);
 void driver_on_refused(void *ctx, struct journal_entry *entry, int err);
 void driver_on_timer(void *ctx, int64_t now_us);
 void driver_discard_pending(struct gtx *g);
+/* Carries out what was held back and is durable. */
+void driver_go_on(struct gtx *g);
 
 /* One event for the core. `g` may be gone afterwards only through the journal's callbacks. */
 void driver_step(struct gtx *g, const struct event *ev);

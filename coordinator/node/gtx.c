@@ -20,6 +20,7 @@ struct gtx *gtx_new(struct node *node, const char *body, size_t len)
 	g->node = node;
 	list_init(&g->pending);
 	list_init(&g->admission.link);
+	list_init(&g->intake.link);
 	list_init(&g->call);
 	list_init(&g->waiter);
 	journal_entry_init(&g->entry);
@@ -41,6 +42,7 @@ void gtx_free(struct gtx *g)
 	journal_forget(&g->entry);
 	census_leave(g);
 	admission_leave(g);
+	intake_leave(g);
 	park_leave(g);
 	participant_cancel(g);
 	driver_discard_pending(g);

@@ -24,6 +24,7 @@
 #include "io/journal.h"
 #include "node/admission.h"
 #include "node/census.h"
+#include "node/intake.h"
 #include "node/park.h"
 #include "node/peer_list.h"
 #include "node/submission.h"
@@ -65,6 +66,7 @@ struct gtx {
 	struct timer timer;  /* txn_due_us */
 	struct census_mark census;
 	struct admission_mark admission;
+	struct intake_mark intake;
 	struct list pending; /* struct pending: actions that wait, oldest first */
 	struct list call;    /* struct call: under way */
 	struct list waiter;  /* struct waiter */

@@ -52,8 +52,10 @@ static void on_turn(void *ctx)
 	const char *why = n->lost_why;
 
 	participant_deliver_failed(n);
-	if (!why)
+	if (!why) {
+		intake_turn(n);
 		return;
+	}
 	if (n->state != NODE_DOWN) {
 		log_warn(NULL, "dropping %zu transactions from memory to load them anew: %s",
 		         n->txns.n, why);
@@ -167,6 +169,7 @@ int node_init(struct node *n, const struct config *config, struct loop *loop, ch
 	n->config = config;
 	n->loop = loop;
 	list_init(&n->failed_calls);
+	list_init(&n->intake.held);
 	(void)snprintf(n->waiting_for, sizeof n->waiting_for, "connecting to the database");
 	census_init(&n->census);
 	admission_init(&n->admission);
@@ -177,6 +180,8 @@ int node_init(struct node *n, const struct config *config, struct loop *loop, ch
 		rc = park_init(&n->park);
 	if (rc == 0)
 		rc = timers_init(&n->timers, loop);
+	if (rc == 0)
+		rc = intake_init(n);
 	if (rc == 0)
 		rc = timers_admit(&n->timers, &n->retry, shards_on_timer, n);
 	if (rc == 0)
@@ -212,6 +217,7 @@ void node_release(struct node *n)
 	http_client_free(n->client);
 	call_head_release(&n->head);
 	timers_retire(&n->timers, &n->retry);
+	intake_release(n);
 	timers_release(&n->timers);
 	map_release(&n->txns);
 	census_release(&n->census);

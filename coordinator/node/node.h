@@ -20,6 +20,7 @@
 #include "node/call_head.h"
 #include "node/census.h"
 #include "node/config.h"
+#include "node/intake.h"
 #include "node/lists.h"
 #include "node/metrics.h"
 #include "node/park.h"
@@ -54,6 +55,7 @@ struct node {
 	struct metrics metrics;
 	struct census census;
 	struct admission admission;
+	struct intake intake;
 	struct peer_stats peers;
 	struct park park;
 	uint64_t alerts_open[ALERT_KIND_MAX]; /* as last heard from the database */
