@@ -23,10 +23,21 @@ static void view_gtx(struct view *v, const struct gtx *g)
 	}
 }
 
+/* What a branch has come to follows from the decision: both are told when that is durable. */
+static void hide_ends(struct view *v, const struct gtx *g)
+{
+	for (unsigned i = 0; i < g->spec.n_branch; i++) {
+		if (v->branch[i] == BRANCH_ABORTED || v->branch[i] == BRANCH_COMMITTED)
+			v->branch[i] = (enum branch_state)v->state.branch[i];
+	}
+}
+
 void view_durable(struct view *v, const struct gtx *g)
 {
 	view_gtx(v, g);
 	v->state = *driver_visible(g);
+	if (!driver_is_durable(g))
+		hide_ends(v, g);
 	if (v->state.outcome != OUTCOME_PENDING)
 		v->decision = txn_decision(&g->txn); /* it never changes */
 }

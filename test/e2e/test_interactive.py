@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, TimeoutError
 import pytest
 
 from harness.client import Client
-from harness.participant import Answer
+from harness.participant import Answer, Gate
 from harness.postgres import connect
 from harness.system import Assentd
 from harness.wait import wait_until
@@ -240,6 +240,31 @@ def test_a_refusal_waits_for_what_it_rests_on(fresh, part):
         refused(commit.result(), 409, "wrong_state")
         assert rollback.result()["outcome"] == "aborted"
     held.close()
+
+
+def test_branches_do_not_tell_what_is_not_stored(fresh, part):
+    """One refuses, the next one is not called any more: aborted, if only the record were there. It is
+    lost, nobody refuses when asked again, and all is committed."""
+    held = connect(fresh.dir + "/s")
+    held.autocommit = False
+    gate = Gate()
+    part.on("b", "prepare", Answer(409, gate=gate), Answer(200))
+    fresh.client.put("g", {"mode": "2pc", "timeout_ms": 60000, "branches": [
+        part.branch("b"), part.branch("c", after=["b"]), part.branch("d", after=["c"])]})
+    part.wait_calls(1, "b", "prepare")
+    held.cursor().execute("LOCK TABLE assent.txn IN EXCLUSIVE MODE")
+    gate.open()
+    wait_until(lambda: waits_for_lock(fresh), what="the record of the abort to be held up")
+    txn = fresh.client.txn("g")
+    assert (txn["state"], txn["outcome"]) == ("preparing", "pending")
+    assert [b["state"] for b in txn["branches"]] == ["refused", "pending", "pending"]
+    fresh.kill9()
+    fresh.db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                   " WHERE application_name = 'assentd journal'")
+    wait_until(lambda: not waits_for_lock(fresh), what="the record to be lost")
+    held.close()
+    fresh.start()
+    assert fresh.client.ended("g")["outcome"] == "committed"
 
 
 def waits_for_lock(assentd):
