@@ -24,6 +24,7 @@ static void ask_round(struct tick *t)
 		sdk_get_release(&r->ask[i]);
 	}
 	r->n = 0;
+	r->asked = true;
 }
 
 /* False when those about this branch do not fit any more, and there is no time for another round. */
@@ -31,10 +32,9 @@ static bool make_room(struct tick *t, struct due *due, size_t n)
 {
 	struct round *r = &t->p->round;
 
-	if (r->n == 0 || r->n + n <= ROUND_MAX)
-		return true;
-	ask_round(t);
-	if (sdk_now_us() < t->until_us)
+	if (r->n && r->n + n > ROUND_MAX)
+		ask_round(t);
+	if (r->n || !r->asked || sdk_now_us() < t->until_us)
 		return true;
 	sdk_put_off(t, due);
 	return false;
@@ -214,6 +214,7 @@ void sdk_greet_coordinators(struct tick *t, struct due *hello)
 void sdk_ask_coordinators(struct tick *t, struct due *dues, size_t n)
 {
 	t->p->round.judge = judge_coordinator;
+	t->p->round.asked = false;
 	for (size_t i = 0; i < n; i++) {
 		if (dues[i].open && make_room(t, &dues[i], t->p->n_coordinator))
 			ask_all_addresses(t, &dues[i]);
@@ -296,6 +297,7 @@ static size_t count_peers(const char *peers)
 void sdk_ask_peers(struct tick *t, struct due *dues, size_t n)
 {
 	t->p->round.judge = judge_peer;
+	t->p->round.asked = false;
 	for (size_t i = 0; i < n; i++) {
 		if (dues[i].open && !dues[i].two_phase &&
 		    make_room(t, &dues[i], count_peers(dues[i].call.peers)))

@@ -53,6 +53,7 @@ typedef void judge_fn(const struct asked *of, const struct sdk_get *ask);
 /* Questions that are asked together. */
 struct round {
 	judge_fn *judge;
+	bool asked; /* one round of these is over */
 	size_t n;
 	struct sdk_get ask[ROUND_MAX];
 	struct asked of[ROUND_MAX];

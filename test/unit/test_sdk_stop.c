@@ -99,6 +99,67 @@ static void a_stop_waits_for_no_answer(void **state)
 	}
 }
 
+#define N_DOUBT 16 /* a batch */
+
+/* 16 branches that are due, and whose coordinator has 8 addresses. */
+static void many_in_doubt(const struct hole *hole, char coordinators[600])
+{
+	char gid[16];
+
+	*coordinators = '\0';
+	for (int i = 0; i < 8; i++) {
+		strncat(coordinators, hole->url, 64);
+		strncat(coordinators, " ", 2);
+	}
+	fixture_terms(3600000, "p=" SWEEP_NOWHERE "/x", "wait");
+	for (int i = 0; i < N_DOUBT; i++) {
+		snprintf(gid, sizeof(gid), "stop%d", i);
+		assert_int_equal(sweep_do(gid, "b", "pre_commit"), 200);
+	}
+	fixture_exec(sweep_conn, "UPDATE assent_participant.branch SET due_at = now()"
+	                         " WHERE gid LIKE 'stop%'");
+}
+
+static void none_is_decided(void)
+{
+	for (int i = 0; i < N_DOUBT; i++) {
+		char gid[16];
+
+		snprintf(gid, sizeof(gid), "stop%d", i);
+		sweep_assert_decision(gid, "", false);
+		assert_int_equal(sweep_do(gid, "b", "abort"), 200);
+	}
+	fixture_exec(sweep_conn, "DELETE FROM assent_participant.branch WHERE gid LIKE 'stop%'");
+}
+
+/* When it is used up, one round of questions of a kind is asked, and the rest put off. */
+static void the_budget_bounds_the_questions(void **state)
+{
+	struct assent_participant_options options = {
+	    .ask_ms = 300, .budget_ms = 1, .retry_ms = 60000};
+	char coordinators[600];
+	struct assent_participant *p;
+	struct assent_error err;
+	struct pollfd fd = {.events = POLLIN};
+	struct hole hole;
+	int n = 0;
+
+	(void)state;
+	make_hole(&hole);
+	many_in_doubt(&hole, coordinators);
+	options.coordinators = coordinators;
+	assert_int_equal(assent_participant_new(&p, &options, &err), 0);
+	assert_int_equal(assent_participant_tick(p, sweep_conn, &sweep_report, &err), 0);
+	assert_int_equal(sweep_report.n_waiting, N_DOUBT);
+	for (fd.fd = hole.fd; poll(&fd, 1, 0) == 1; n++)
+		close(accept(hole.fd, NULL, NULL));
+	/* Whether they would answer, then 64 questions. Who waits for peers does not ask again. */
+	assert_in_range(n, 8, 8 + 64);
+	assent_participant_free(p);
+	close(hole.fd);
+	none_is_decided();
+}
+
 /* The whole of a server, with more to ask than a stop has time for. */
 static void a_server_stops_soon(void **state)
 {
@@ -107,24 +168,14 @@ static void a_server_stops_soon(void **state)
 	                                        .database = fixture_conninfo()};
 	struct assent_error err;
 	struct assent_server *s;
-	char coordinators[600] = "", gid[16];
+	char coordinators[600];
 	int64_t start_us;
 	int fd;
 
 	(void)state;
 	make_hole(&hole);
-	for (int i = 0; i < 8; i++) {
-		strncat(coordinators, hole.url, 64);
-		strncat(coordinators, " ", 2);
-	}
+	many_in_doubt(&hole, coordinators);
 	options.coordinators = coordinators;
-	fixture_terms(3600000, NULL, "wait");
-	for (int i = 0; i < 16; i++) {
-		snprintf(gid, sizeof(gid), "stop%d", i);
-		assert_int_equal(sweep_do(gid, "b", "pre_commit"), 200);
-	}
-	fixture_exec(sweep_conn, "UPDATE assent_participant.branch SET due_at = now()"
-	                         " WHERE gid LIKE 'stop%'");
 	s = assent_server_new(&options, &err);
 	assert_non_null(s);
 	assert_int_equal(assent_server_start(s, &err), 0);
@@ -134,11 +185,7 @@ static void a_server_stops_soon(void **state)
 	assent_server_run(s);
 	assent_server_free(s);
 	assert_in_range(sdk_now_us() - start_us, 0, 5000000);
-	for (int i = 0; i < 16; i++) {
-		snprintf(gid, sizeof(gid), "stop%d", i);
-		sweep_assert_decision(gid, "", false);
-		assert_int_equal(sweep_do(gid, "b", "abort"), 200);
-	}
+	none_is_decided();
 	close(fd);
 	close(hole.fd);
 }
@@ -148,6 +195,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_stop_waits_for_no_answer),
 	    cmocka_unit_test(a_server_stops_soon),
+	    cmocka_unit_test(the_budget_bounds_the_questions),
 	};
 
 	return cmocka_run_group_tests_name("sdk_stop", tests, sweep_setup, sweep_teardown);
