@@ -3,10 +3,10 @@
  *
  * To finish a transaction takes some three times the processor that it takes to accept it. While
  * more than 16 submissions whose end nobody waits for are on their way to the disk, and 10 ms longer,
- * the first calls of what has been stored are held back, so that a burst is accepted as fast as it can be stored, and worked off
- * behind it.
- * What must not come late is not held: a transaction somebody waits for the end of, an interactive
- * one, and one whose deadline is near. Second phases are no first calls; they go on.
+ * the first calls of what has been stored are held back, so that a burst is accepted as fast as it can
+ * be stored, and worked off behind it. What must not come late is not held: a transaction somebody
+ * waits for the end of, an interactive one, and one whose deadline is near. Second phases are no first
+ * calls; they go on.
  *
  * The operator says how late is too late: overload_delay_ms. Calls are held for an eighth of it at
  * most, since what was accepted meanwhile takes some four times as long to finish, and all of that

@@ -3,8 +3,9 @@
  *
  * A sweep goes through the ended transactions that were created longer ago than `retention_ms`,
  * oldest first, a batch at a time, on a session of its own; then through the alerts that were closed
- * longer ago; then it drops the history's days. It rests nine times as long as each batch took. Transactions of outcome mixed are kept: a person
- * has to see them. Only a node that owns its shards purges, and one node at a time.
+ * longer ago; then it drops the history's days. It rests nine times as long as each batch took.
+ * Transactions of outcome mixed are kept: a person has to see them. Only a node that owns its shards
+ * purges, and one node at a time.
  */
 #ifndef NODE_RETENTION_H
 #define NODE_RETENTION_H
