@@ -318,7 +318,7 @@ class Wrong(Participant):
         if self.has("first_in_time"):
             self.turn.wait_for(lambda: not others(), 4)
         if self.has("undo_has_room"):
-            self.turn.wait_for(lambda: not others(), 0.8)
+            self.turn.wait_for(lambda: not others(), 1.6)
         return reply(503) if others() else None
 
     def finish(self, call, row, key, mode):
