@@ -176,6 +176,8 @@ def test_a_refusal_costs_little(shared, guard, part, gids, gid):
         n = load(assentd, "16", 1, *noops)[what]
         return (cpu_seconds([assentd.process.pid]) - before) / n
     assert cost(full, "refused") < cost(shared, "committed") / 9
+    # Nobody has read what is wrong with it.
+    assert refused(api, gids(), {"mode": "no such mode"}, valid=False)
     for method in ("POST", "PUT"):
         assert api.submit(body, method=method).status == 202
         reply = api.submit(two(part, gid=gids()), method=method)
