@@ -358,7 +358,7 @@ def row_burst(guard, args):
         "busy_accepted_per_second": busy["per_second"], "busy_waiting": busy["waiting"],
         "refused": still["refused"] + busy["refused"], "failed": still["failed"] + busy["failed"],
         "not_committed": lost,
-    }, [("accepted_per_second", ">=", 12000), ("kib_each", "<=", 4.2), ("failed", "<=", 0),
+    }, [("accepted_per_second", ">=", 12000), ("kib_each", "<=", 4), ("failed", "<=", 0),
         ("not_committed", "<=", 0), ("x_limit", ">=", 0.75), ("x_cpu", "<=", 1.3),
         ("x_drained_hot", ">=", 0.75), ("x_drained_cpu", ">=", 1)]
 
